@@ -1,0 +1,18 @@
+"""Errors that the command line knows how to end with."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """The user's mistake, or something only the user can mend: exit code 2.
+
+    ``message`` names the input that is wrong, ``remedy`` says what to do next; both are one line.
+    """
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} — {self.remedy}"

@@ -1,0 +1,129 @@
+"""What a loop works on and leaves behind: frozen records, stored under the same names.
+
+A record's ``id`` is derived from its content and its place in the run (see :func:`identity`), so
+that redoing a unit of work after a crash writes the same rows and no duplicates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Split = Literal["train", "dev", "test"]
+
+
+def identity(*parts: object) -> str:
+    """A stable 20-digit hexadecimal name for ``parts`` (anything JSON can write, keys sorted)."""
+    text = json.dumps(parts, sort_keys=True, default=str, ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to do. ``reference`` reaches judges and measures, never proposers."""
+
+    id: str
+    prompt: str
+    split: Split = "train"
+    reference: str | None = None
+    language: str = "en"
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One proposal for a task.
+
+    ``logprob`` is the sum over the ``tokens`` generated tokens, in nats, under the distribution
+    that was sampled from the policy at temperature 1 (so that it compares between policies).
+    """
+
+    id: str
+    task: str
+    round: int
+    output: str
+    logprob: float = 0.0
+    tokens: int = 0
+    scores: Mapping[str, float] = field(default_factory=dict)
+    artifact: str | None = None
+    answer: str | None = None
+    strategy: str = "sample"
+    language: str = "en"
+    parent: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Preference:
+    """A lesson: for ``prompt``, ``chosen`` is better than ``rejected`` by ``margin``."""
+
+    id: str
+    task: str
+    round: int
+    prompt: str
+    chosen: str
+    rejected: str
+    margin: float = 0.0
+    source: str = "self"
+    chosen_id: str | None = None
+    rejected_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A lesson: for ``prompt``, ``completion`` is worth imitating with ``weight``."""
+
+    id: str
+    task: str
+    round: int
+    prompt: str
+    completion: str
+    source: str = "self"
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What the select stage found worth learning."""
+
+    preferences: tuple[Preference, ...] = ()
+    demonstrations: tuple[Demonstration, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.preferences) + len(self.demonstrations)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A mean with its standard error over ``n`` items.
+
+    ``items`` maps task id to that task's value, which lets the gate compare rounds pairwise on
+    the same tasks. ``better`` says which direction is an improvement.
+    """
+
+    name: str
+    value: float
+    se: float
+    n: int
+    split: Split = "dev"
+    round: int = 0
+    better: Literal["higher", "lower"] = "higher"
+    items: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One turn of the loop: ``state`` is the content hash of the policy that the turn ended with."""
+
+    index: int
+    kept: bool
+    state: str
+    reason: str = ""
+    pairs: int = 0
+    demonstrations: int = 0
+    seconds: float = 0.0
+    metrics: tuple[Metric, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
