@@ -1,0 +1,125 @@
+"""Reconstruction losses of the codecs, and a balancer of their gradients.
+
+The spectral distance follows EnCodec (arXiv 2210.13438, section 3.4, equation 2): L1 plus L2 over
+mel spectrograms with windows of several sizes. Deviations: the L1 term compares *log* mel
+spectrograms, as ears do; the L2 term compares amplitudes and has a small weight, so that loud
+frames are right before quiet ones; the number of mel bins shrinks with the window, so that no mel
+filter is empty; both signals are padded with zeros and not reflected, so clips may be short.
+
+The balancer follows section 3.4, equation 4. The encodec package 0.1.1 does not hold one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchaudio.transforms import MelSpectrogram
+
+# (window in samples, mel bins): 8 to 128 ms at 16 kHz. Hops are a quarter of the window.
+SCALES = ((128, 10), (256, 20), (512, 40), (1024, 80), (2048, 80))
+FLOOR = 1e-4  # -80 dB of a full-scale amplitude: what lies below is silence
+SQUARE_WEIGHT = 0.1
+
+
+@cache
+def _mel(window: int, bins: int, sample_rate: int, device: torch.device) -> MelSpectrogram:
+    """Amplitude mel spectrogram, unnormalised: a full-scale sine is about ``window / 4``."""
+    return MelSpectrogram(
+        sample_rate,
+        n_fft=window,
+        hop_length=window // 4,
+        n_mels=bins,
+        power=1.0,
+        pad_mode="constant",
+        mel_scale="slaney",
+    ).to(device)
+
+
+def multi_scale_mel(
+    made: Tensor,
+    target: Tensor,
+    sample_rate: int,
+    scales: tuple[tuple[int, int], ...] = SCALES,
+) -> Tensor:
+    """Spectral distance of ``made`` from ``target``, both ``(B, T)`` samples in [-1, 1].
+
+    Mean over the scales of the L1 distance of log mel spectrograms (in nats) plus a tenth of the
+    root mean square distance of mel amplitudes, relative to the target's. Zero for equal inputs.
+    """
+    if made.shape != target.shape:
+        raise ValueError(f"shapes differ: {tuple(made.shape)} and {tuple(target.shape)}")
+    total = made.new_zeros(())
+    for window, bins in scales:
+        transform = _mel(window, bins, sample_rate, made.device)
+        # At every scale a full-scale sine is about 1, so that the floor means the same loudness.
+        a, b = (transform(wave.float()) * (4 / window) for wave in (made, target))
+        log_distance = F.l1_loss((a + FLOOR).log(), (b + FLOOR).log())
+        square = (a - b).square().mean().clamp(min=1e-12).sqrt() - 1e-6
+        scale = b.square().mean().sqrt() + FLOOR
+        total = total + log_distance + SQUARE_WEIGHT * square / scale
+    return total / len(scales)
+
+
+class Balancer:
+    """Scale the gradients of several losses to the shares that their weights name.
+
+    Each loss's gradient at the decoder's output is divided by a running mean of its norm, so a
+    weight is the share of the gradient that the loss gets, whatever its own scale is.
+    """
+
+    def __init__(self, weights: Mapping[str, float], decay: float = 0.999) -> None:
+        if not weights or min(weights.values()) < 0 or sum(weights.values()) <= 0:
+            raise ValueError("weights must be non-negative, and one of them positive")
+        self.weights = dict(weights)
+        self.decay = decay
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, float] = {}
+
+    def backward(self, losses: Mapping[str, Tensor], output: Tensor) -> dict[str, float]:
+        """Back-propagate the balanced sum of ``losses`` from ``output``; returns the shares.
+
+        ``output`` is the tensor ``(B, T)`` on which all the losses depend. Losses that do not
+        pass through it (the commitment loss) are back-propagated by the caller. The shares are
+        the norms of the gradients after scaling, over their sum.
+        """
+        gradients: dict[str, Tensor] = {}
+        for name, loss in losses.items():
+            (gradient,) = torch.autograd.grad(loss, output, retain_graph=True)
+            gradients[name] = gradient
+            norm = gradient.flatten(1).norm(dim=1).mean().item()
+            self.sums[name] = self.decay * self.sums.get(name, 0.0) + norm
+            self.counts[name] = self.decay * self.counts.get(name, 0.0) + 1.0
+        whole = sum(self.weights[name] for name in losses)
+        combined = torch.zeros_like(output)
+        norms: dict[str, float] = {}
+        for name, gradient in gradients.items():
+            mean = self.sums[name] / self.counts[name]
+            scaled = gradient * (self.weights[name] / whole / (mean + 1e-12))
+            norms[name] = scaled.flatten(1).norm(dim=1).mean().item()
+            combined = combined + scaled
+        torch.autograd.backward(output, combined)
+        everything = sum(norms.values()) or 1.0
+        return {name: norm / everything for name, norm in norms.items()}
+
+    def state_dict(self) -> dict[str, dict[str, float]]:
+        """The running means, for a checkpoint."""
+        return {"sums": dict(self.sums), "counts": dict(self.counts)}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, float]]) -> None:
+        """Continue from :meth:`state_dict`."""
+        self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
+
+
+def cosine_distillation(states: Tensor, teacher: Tensor, projection: nn.Module) -> Tensor:
+    """How far projected first-quantiser output is from a teacher's states, in [0, 2].
+
+    ``states (B, D, F)``, ``teacher (B, F, S)``; ``projection`` maps D to S. SpeechTokenizer
+    (arXiv 2308.16692, section 3.2) maximises the log-sigmoid of the cosine; its plain complement
+    is used here, per frame rather than per dimension.
+    """
+    predicted = projection(states.transpose(1, 2))
+    return 1 - F.cosine_similarity(predicted, teacher, dim=-1).mean()
