@@ -1,0 +1,1 @@
+"""Speech: codec language models and their alignment (SpeechAlign)."""

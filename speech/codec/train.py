@@ -1,0 +1,261 @@
+"""How the starter codec is made: ``upspiral speech train codec --recipe starter``.
+
+Three stages, each resumable. *Semantic*: one encoder learns to predict the recogniser's states
+(first 64 principal components) and its outputs are clustered into the first codebook. *Acoustic*:
+the rest learns to reconstruct from a random number of codebooks under a multi-scale log-mel loss.
+*Adversarial*: the decoder alone is sharpened against a multi-scale STFT discriminator; codes do
+not change any more, so language models may be trained on them meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from speech.codec.spectral import SpectralCodec, SpectralConfig
+from speech.training import generator, run_steps
+
+Floats = NDArray[np.float32]
+Report = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class CodecTraining:
+    """Steps, batch and rates of each stage; the defaults made the starter."""
+
+    codec: SpectralConfig = field(default_factory=SpectralConfig)
+    seed: int = 0
+    semantic_steps: int = 1200
+    acoustic_steps: int = 3500
+    adversarial_steps: int = 1500
+    batch: int = 16
+    acoustic_batch: int = 8
+    semantic_seconds: float = 2.0
+    acoustic_seconds: float = 1.0
+    adversarial_seconds: float = 0.5
+    adversarial_batch: int = 8
+    learning_rate: float = 1e-3
+
+
+class Crops:
+    """Random crops, aligned to frames, from recordings laid end to end."""
+
+    def __init__(self, waves: Sequence[Floats], hop: int) -> None:
+        padded = [np.pad(wave, (0, -len(wave) % hop)) for wave in waves]
+        self.wave = np.concatenate(padded)
+        self.hop = hop
+
+    def draw(self, seed: int, step: int, batch: int, seconds: float) -> tuple[Tensor, list[slice]]:
+        """``(batch, T)`` samples at random loudness, and the frames that each crop covers."""
+        random = generator(seed, "crops", step)
+        frames = round(seconds * 16_000 / self.hop)
+        starts = random.integers(0, len(self.wave) // self.hop - frames, batch)
+        gains = 10 ** random.uniform(-0.4, 0.15, (batch, 1))
+        rows = [self.wave[s * self.hop : (s + frames) * self.hop] for s in starts]
+        wave = torch.from_numpy(np.stack(rows) * gains.astype(np.float32))
+        return wave.clamp(-1, 1), [slice(s, s + frames) for s in starts]
+
+
+def train_codec(
+    config: CodecTraining,
+    waves: Sequence[Floats],
+    states: Sequence[Floats],
+    folder: Path,
+    progress: Report | None = None,
+) -> SpectralCodec:
+    """Train a codec on 16 kHz ``waves`` with the recogniser's ``states`` (see ``teacher.py``).
+
+    Continues from what lies in ``folder``, where curves and checkpoints are kept.
+    """
+    torch.manual_seed(config.seed)
+    codec = SpectralCodec(config.codec)
+    crops = Crops(waves, codec.hop)
+    train_semantic(config, codec, crops, states, folder, progress)
+    train_acoustic(config, codec, crops, folder, progress)
+    train_adversarial(config, codec, crops, folder, progress)
+    return codec.eval()
+
+
+def principal_components(states: Floats, count: int) -> tuple[Floats, Floats, float]:
+    """Mean, ``(D, count)`` directions, and the scale that gives the projection unit variance."""
+    mean = states.mean(0)
+    covariance = np.cov((states - mean).T.astype(np.float64))
+    values, vectors = np.linalg.eigh(covariance)
+    top = vectors[:, ::-1][:, :count].astype(np.float32)
+    return mean, top, float(np.sqrt(values[::-1][:count].mean()))
+
+
+def train_semantic(
+    config: CodecTraining,
+    codec: SpectralCodec,
+    crops: Crops,
+    states: Sequence[Floats],
+    folder: Path,
+    progress: Report | None = None,
+) -> None:
+    """Regress the recogniser's states from mel, then cluster the predictions."""
+    done = folder / "semantic-done.pt"
+    if done.is_file():
+        codec.load_state_dict(torch.load(done, weights_only=True), strict=False)
+        return
+    mean, top, scale = principal_components(np.concatenate(states), codec.config.latent)
+    target = torch.from_numpy(np.concatenate([(s - mean) @ top / scale for s in states]))
+    if len(target) != len(crops.wave) // codec.hop:
+        raise ValueError(f"{len(target)} states for {len(crops.wave) // codec.hop} frames")
+    optimizer = torch.optim.AdamW(codec.semantic.parameters(), config.learning_rate)
+
+    def step(i: int) -> dict[str, float]:
+        wave, frames = crops.draw(config.seed, i, config.batch, config.semantic_seconds)
+        wanted = torch.stack([target[f] for f in frames])
+        predicted = codec.semantic(codec.log_mel(wave)).transpose(1, 2)
+        inner = slice(10, -10)  # the crop's edges lack the context that the teacher had
+        loss = F.mse_loss(predicted[:, inner], wanted[:, inner])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(codec.semantic.parameters(), 1.0)
+        optimizer.step()
+        explained = 1 - loss.item() / wanted.var().item()
+        return {"mse": loss.item(), "explained": explained}
+
+    run_steps(
+        "semantic",
+        folder,
+        config.semantic_steps,
+        step,
+        {"semantic": codec.semantic},
+        {"semantic": optimizer},
+        progress=progress,
+    )
+    codec.centroids.copy_(cluster_predictions(config, codec, crops))
+    keep = {k: v for k, v in codec.state_dict().items() if k.startswith(("semantic.", "centroids"))}
+    torch.save(keep, done)
+
+
+def cluster_predictions(config: CodecTraining, codec: SpectralCodec, crops: Crops) -> Tensor:
+    """k-means centroids of the predicted states of all recordings."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    means = MiniBatchKMeans(
+        codec.config.semantic_size, random_state=config.seed, batch_size=8192, n_init=3
+    ).fit(predict_states(codec, crops).numpy())
+    return torch.from_numpy(means.cluster_centers_.astype(np.float32))
+
+
+@torch.no_grad()
+def predict_states(codec: SpectralCodec, crops: Crops) -> Tensor:
+    """The recogniser's states as the codec predicts them, ``(frames, latent)``."""
+    pieces = []
+    chunk = 30 * codec.sample_rate
+    for start in range(0, len(crops.wave), chunk):
+        wave = torch.from_numpy(crops.wave[start : start + chunk])[None]
+        pieces.append(codec.semantic(codec.log_mel(wave))[0].T)
+    return torch.cat(pieces)
+
+
+def train_acoustic(
+    config: CodecTraining,
+    codec: SpectralCodec,
+    crops: Crops,
+    folder: Path,
+    progress: Report | None = None,
+) -> None:
+    """Acoustic encoder, residual quantiser, table and decoder, by reconstruction."""
+    modules = {n: getattr(codec, n) for n in ("acoustic", "table", "residual", "decoder")}
+    parameters = [p for module in modules.values() for p in module.parameters()]
+    optimizer = torch.optim.AdamW(parameters, config.learning_rate, betas=(0.8, 0.99))
+    predicted = predict_states(codec, crops)
+    first = torch.cdist(predicted, codec.centroids).argmin(-1)
+    codec.train()
+
+    def step(i: int) -> dict[str, float]:
+        wave, at = crops.draw(config.seed, i, config.acoustic_batch, config.acoustic_seconds)
+        base = codec.table(torch.stack([first[frames] for frames in at])).transpose(1, 2)
+        # One batch in six hears the first codebook alone, the rest a random number of them all.
+        random = generator(config.seed, "books", i)
+        books = 0 if random.random() < 1 / 6 else int(random.integers(1, config.codec.acoustic_books + 1))
+        latent, commitment = base, torch.zeros(())
+        if books:
+            residual = codec.acoustic(codec.log_mel(wave)) - base
+            quantised, _, losses = codec.residual(residual, books)
+            latent, commitment = base + quantised, losses.mean()
+        made = codec.decoder(latent)
+        mel_loss = multi_scale_mel(made, wave, codec.sample_rate)
+        loss = mel_loss + F.l1_loss(made, wave) + 0.25 * commitment
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        name = "mel" if books else "mel_first"
+        return {name: mel_loss.item(), "commitment": commitment.item()}
+
+    run_steps(
+        "acoustic",
+        folder,
+        config.acoustic_steps,
+        step,
+        modules,
+        {"acoustic": optimizer},
+        progress=progress,
+    )
+    codec.eval()
+
+
+def train_adversarial(
+    config: CodecTraining,
+    codec: SpectralCodec,
+    crops: Crops,
+    folder: Path,
+    progress: Report | None = None,
+) -> None:
+    """Sharpen the decoder against a multi-scale STFT discriminator (EnCodec, section 3.4)."""
+    discriminator = Discriminator()
+    rate = 0.3 * config.learning_rate
+    generator_optimizer = torch.optim.AdamW(codec.decoder.parameters(), rate, betas=(0.5, 0.9))
+    judge_optimizer = torch.optim.AdamW(discriminator.parameters(), rate, betas=(0.5, 0.9))
+    codec.eval()  # the quantiser's codebooks must not move
+    codec.decoder.train()
+
+    def step(i: int) -> dict[str, float]:
+        wave, _ = crops.draw(
+            config.seed + 1, i, config.adversarial_batch, config.adversarial_seconds
+        )
+        codes = codec.encode(wave).clone()
+        books = int(generator(config.seed, "adversarial", i).integers(2, codec.codebooks + 1))
+        with torch.no_grad():
+            latent = codec.embed(codes[:, :books])
+        made = codec.decoder(latent)
+        judge_loss = discriminator_loss(discriminator, wave, made.detach())
+        judge_optimizer.zero_grad()
+        judge_loss.backward()
+        judge_optimizer.step()
+        mel_loss = multi_scale_mel(made, wave, codec.sample_rate)
+        fooling, matching = generator_losses(discriminator, wave, made)
+        loss = 4 * mel_loss + fooling + 2 * matching
+        generator_optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(codec.decoder.parameters(), 5.0)
+        generator_optimizer.step()
+        return {
+            "mel": mel_loss.item(),
+            "fooling": fooling.item(),
+            "matching": matching.item(),
+            "discriminator": judge_loss.item(),
+        }
+
+    run_steps(
+        "adversarial",
+        folder,
+        config.adversarial_steps,
+        step,
+        {"decoder": codec.decoder, "discriminator": discriminator},
+        {"generator": generator_optimizer, "discriminator": judge_optimizer},
+        progress=progress,
+    )
+    codec.eval()

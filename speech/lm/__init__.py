@@ -1,0 +1,1 @@
+"""Codec language models: text → first codebook (autoregressive) → the rest (masked, parallel)."""
