@@ -1,0 +1,52 @@
+# setup: an environment in .venv and the data.  check, test: all there is to know before a commit.
+# demo: the main job on the embedded default.   bench: one script a claim.
+PYTHON ?= python3.11
+BIN := .venv/bin
+PACKAGES := $(wildcard common speech text)
+UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements.lock)
+
+.PHONY: setup demo test check format bench lock
+.DEFAULT_GOAL := setup
+
+setup: .venv/.installed
+	@for name in prompts bubblewrap; do \
+	  $(BIN)/upspiral data get $$name >/dev/null \
+	    || echo "setup: goes on without $$name; see the line above for what to do" >&2; \
+	done
+
+# uv installs, not pip: pip may prefer a torch build that torchaudio refuses.
+.venv/.installed: requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null \
+	  || { echo "setup: $(PYTHON) is not there; install Python 3.11 or set PYTHON=" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet "uv==$(UV_VERSION)"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup
+	$(BIN)/upspiral speech align --recipe demo --seed 0
+	$(BIN)/upspiral runs report last
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: .venv/.installed
+	$(BIN)/ruff check $(PACKAGES) tests benchmarks
+	$(BIN)/ruff format --check $(PACKAGES) tests benchmarks
+	$(BIN)/mypy $(PACKAGES)
+
+format: .venv/.installed
+	$(BIN)/ruff check --fix $(PACKAGES) tests benchmarks
+	$(BIN)/ruff format $(PACKAGES) tests benchmarks
+
+bench: setup
+	@set -e; for script in benchmarks/*.py; do \
+	  test -f $$script || continue; echo "== $$script"; $(BIN)/python $$script; \
+	done
+
+# After a change of the dependencies in pyproject.toml.
+lock:
+	$(BIN)/uv pip compile pyproject.toml --extra speech --extra text --extra dev \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --quiet -o requirements.lock
