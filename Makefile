@@ -2,7 +2,7 @@
 # demo: the main job on the embedded default.   bench: one script a claim.
 PYTHON ?= python3.11
 BIN := .venv/bin
-PACKAGES := $(wildcard common speech text)
+PACKAGES := $(patsubst %/__init__.py,%,$(wildcard common/__init__.py speech/__init__.py text/__init__.py))
 UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements.lock)
 
 .PHONY: setup demo test check format bench lock

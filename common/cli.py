@@ -1,0 +1,279 @@
+"""``upspiral``: the command tree, and what every command promises.
+
+Progress and logs go to stderr; with ``--json`` the last line of stdout is one JSON object. Exit
+codes: 0 done; 1 a failure, the run resumable; 2 the user's mistake, in one line with a remedy; 130
+Ctrl-C. Nothing heavy is imported until a command runs, so that help and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+import io
+import json
+import math
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from common.commands import Command, Domain, Output, resolve
+from common.errors import UserError
+
+BUILTIN: dict[str, Command] = {
+    "doctor": Command(
+        "what is here, and what to install for the rest",
+        "upspiral doctor",
+        "common.commands.doctor:Doctor",
+    ),
+    "data get": Command(
+        "fetch data by name, verify and cache it",
+        "upspiral data get prompts",
+        "common.commands.data:Get",
+    ),
+    "data list": Command(
+        "data and models by name, with licences",
+        "upspiral data list",
+        "common.commands.data:List",
+    ),
+    "runs list": Command(
+        "all runs, newest first", "upspiral runs list", "common.commands.runs:List"
+    ),
+    "runs show": Command(
+        "the rounds of a run and their metrics",
+        "upspiral runs show last",
+        "common.commands.runs:Show",
+    ),
+    "runs resume": Command(
+        "continue a run that was cut off",
+        "upspiral runs resume last",
+        "common.commands.runs:Resume",
+    ),
+    "runs export": Command(
+        "write a run's preferences as Parquet in TRL's format",
+        "upspiral runs export last --out pairs.parquet",
+        "common.commands.runs:Export",
+    ),
+    "runs report": Command(
+        "write a run's report, one HTML file",
+        "upspiral runs report last --out report.html",
+        "common.commands.runs:Report",
+    ),
+}
+GROUPS = {"data": "data and models by name", "runs": "what has been run: show, resume, export"}
+
+
+def domains() -> dict[str, metadata.EntryPoint]:
+    """Entry points of the installed domains by name; nothing of them is imported yet."""
+    return {point.name: point for point in metadata.entry_points(group="upspiral.domains")}
+
+
+def load_domain(name: str) -> Domain:
+    """The domain called ``name``.
+
+    Raises:
+        UserError: no such domain is installed, or its entry point is not a :class:`Domain`.
+    """
+    known = domains()
+    if name not in known:
+        raise unknown("domain", name, known)
+    domain = resolve(known[name].value)
+    if not isinstance(domain, Domain):
+        raise UserError(f"the entry point {name!r} is no domain", "it must name a Domain")
+    return domain
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """The error for a name that is not among ``known``, with the nearest one as the remedy."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    remedy = f"did you mean {near[0]!r}?" if near else f"use one of: {', '.join(names) or 'none'}"
+    return UserError(f"unknown {kind} {name!r}", remedy)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    end = words.index("--") if "--" in words else len(words)
+    as_json = "--json" in words[:end]
+    words = [word for word in words[:end] if word != "--json"] + words[end:]
+    out = Output(sys.stdout, as_json)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            result = dispatch(words, out)
+        if as_json:
+            print(json.dumps(plain(result or {}), ensure_ascii=False), file=out._stdout)
+        out._stdout.flush()
+        return 0
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except UserError as error:
+        return say(out, 2, str(error), error=error.message, remedy=error.remedy)
+    except BrokenPipeError:
+        # The reader has gone (``| head``); leave no complaint when Python flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        return say(out, 130, f"stopped{_resume(out)}", error="stopped")
+    except Exception as error:
+        return failure(error, out)
+
+
+def dispatch(words: list[str], out: Output) -> Mapping[str, Any] | None:
+    """Find the command that ``words`` name and run it; print help where they ask for it."""
+    if not words or words[0] in ("-h", "--help", "help"):
+        out.print(overview())
+        return None
+    if words[0] == "--version":
+        out.print(f"upspiral {metadata.version('upspiral')}")
+        return {"version": metadata.version("upspiral")}
+    commands = BUILTIN
+    title = GROUPS.get(words[0], "")
+    if words[0] not in {name.split()[0] for name in BUILTIN}:
+        if words[0] not in domains():
+            raise unknown("command", words[0], [*{n.split()[0] for n in BUILTIN}, *domains()])
+        domain = load_domain(words[0])
+        commands = {f"{domain.name} {name}": c for name, c in domain.commands.items()}
+        title = domain.help
+    for length in range(1, len(words) + 1):
+        name = " ".join(words[:length])
+        if name in commands:
+            return run(name, commands[name], words[length:], out)
+        inside = {n: c for n, c in commands.items() if n.startswith(name + " ")}
+        following = words[length] if length < len(words) else "--help"
+        if following in ("-h", "--help"):
+            out.print(group_help(name, title, inside))
+            return None
+        nexts = {n.split()[length] for n in inside}
+        if following not in nexts:
+            raise unknown(f"command of '{name}'", following, nexts)
+    raise AssertionError("unreachable: every prefix is a command or a group")
+
+
+def run(name: str, command: Command, words: list[str], out: Output) -> Mapping[str, Any] | None:
+    """Parse the command's flags and run it."""
+    config = parse(name, command, words, out)
+    result: Mapping[str, Any] | None = config.run(out)
+    return result
+
+
+def parse(name: str, command: Command, words: list[str], out: Output) -> Any:
+    """The command's configuration from its flags; a mistake ends in one line."""
+    target = resolve(command.target)
+    import tyro
+
+    heard, complaint = io.StringIO(), io.StringIO()
+    about = f"{command.help}\n\nExample:\n  {command.example}\n\nAlso: --json, for programs."
+    try:
+        with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(complaint):
+            return tyro.cli(target, args=words, prog=f"upspiral {name}", description=about)
+    except SystemExit as stop:
+        if not stop.code:
+            out.print(heard.getvalue().rstrip())
+            raise
+        raise UserError(one_line(complaint.getvalue()), f"see: upspiral {name} --help") from None
+
+
+def one_line(box: str) -> str:
+    """The message inside the box that tyro draws around a parsing error, and what it suggests."""
+    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
+    rule = next((i for i, line in enumerate(lines) if line and set(line) <= {"─"}), len(lines))
+    message = " ".join(lines[:rule])
+    if "Perhaps you meant:" in lines:
+        message += f" (perhaps {lines[lines.index('Perhaps you meant:') + 1].split(' ')[0]})"
+    return message or "the flags could not be read"
+
+
+def overview() -> str:
+    """The text of ``upspiral --help``."""
+    lines = [
+        "usage: upspiral COMMAND ... [--json]",
+        "",
+        "Self-improvement loops on one engine.",
+        "",
+    ]
+    lines += [f"  {'upspiral doctor':<22}{BUILTIN['doctor'].help}"]
+    lines += [f"  {'upspiral ' + name:<22}{text}" for name, text in GROUPS.items()]
+    for name in sorted(domains()):
+        try:
+            text = load_domain(name).help
+        except Exception as error:  # a broken domain of a third party must not take help with it
+            text = f"(cannot be loaded: {error})"
+        lines.append(f"  {'upspiral ' + name:<22}{text}")
+    lines += ["", "`upspiral COMMAND --help` says more. Start with: upspiral doctor"]
+    return "\n".join(lines)
+
+
+def group_help(name: str, title: str, commands: Mapping[str, Command]) -> str:
+    """The text of ``upspiral GROUP --help``: every command with its example."""
+    lines = [f"usage: upspiral {name} COMMAND ... [--json]", "", title, ""]
+    for path, command in commands.items():
+        lines += [f"  {path.removeprefix(name + ' '):<16}{command.help}"]
+        lines += [f"  {'':<16}$ {command.example}"]
+    return "\n".join(lines)
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON can write it: NaN and infinities become null, the rest its text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, bool | int | str | None):
+        return value
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, int) else str(value)
+
+
+def failure(error: Exception, out: Output) -> int:
+    """End after a failure: what it was, where the details are, how to go on."""
+    if os.environ.get("UPSPIRAL_DEBUG") == "1":
+        traceback.print_exc()
+    message = f"{type(error).__name__}: {error}".splitlines()[0]
+    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "disk is full" in str(error):
+        message = f"no space left ({error}): make room"
+    where = _log(error)
+    detail = f"; details in {where}" if where else ""
+    return say(out, 1, f"failed: {message}{detail}{_resume(out)}", error=message)
+
+
+def _log(error: Exception) -> Path | None:
+    """Write the traceback into the home folder; on a full disk there may be nowhere to write."""
+    from common.home import home
+
+    try:
+        folder = home() / "logs"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+        text = "".join(traceback.format_exception(error))
+        path.write_text(f"{' '.join(sys.argv)}\n\n{text}", encoding="utf-8")
+        return path
+    except (OSError, UserError):
+        return None
+
+
+def _resume(out: Output) -> str:
+    return f"; resume with: upspiral runs resume {out.run}" if out.run else ""
+
+
+def say(out: Output, code: int, text: str, **facts: str) -> int:
+    """One line on stderr (and, with ``--json``, an object on stdout), then the exit code."""
+    print(f"upspiral: {text}", file=sys.stderr)
+    if out.json:
+        if out.run:
+            facts["run"] = out.run
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps(facts), file=out._stdout, flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
