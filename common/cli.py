@@ -105,7 +105,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = Output(sys.stdout, as_json)
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            result = dispatch(words, out)
+            try:
+                result = dispatch(words, out)
+            finally:
+                out.close()
         if as_json:
             print(json.dumps(plain(result or {}), ensure_ascii=False), file=out._stdout)
         out._stdout.flush()

@@ -39,13 +39,16 @@ class Domain:
 
     ``resume`` is ``module:function`` of ``function(run: str, out: Output) -> Mapping | None``: it
     continues a run of this domain from the configuration that the store holds. A run belongs to
-    the domain that the recipe starts with, as in ``speech/align:starter``.
+    the domain that the recipe starts with, as in ``speech/align:starter``. ``report`` is
+    ``module:function`` of ``function(run: str) -> Sequence[common.report.Sample]``: what to listen
+    to or look at in the run's report.
     """
 
     name: str
     help: str
     commands: Mapping[str, Command]
     resume: str | None = None
+    report: str | None = None
 
 
 class Output:
@@ -60,6 +63,7 @@ class Output:
         self.run: str | None = None
         """Name of the run that can be resumed; a command sets it as soon as the run exists."""
         self._stdout = stdout
+        self._progress: Progress | None = None
 
     def print(self, text: str = "") -> None:
         """A line of the result, for people."""
@@ -85,7 +89,15 @@ class Output:
         """Progress on stderr: a bar on a terminal, a line per shard elsewhere."""
         from common.progress import progress
 
-        return progress()
+        if self._progress is None:
+            self._progress = progress()
+        return self._progress
+
+    def close(self) -> None:
+        """Give the terminal back from bars that an error left standing."""
+        close = getattr(self._progress, "close", None)
+        if close is not None:
+            close()
 
 
 def cell(value: object) -> str:
