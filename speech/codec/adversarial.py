@@ -1,8 +1,8 @@
 """EnCodec's multi-scale STFT discriminator and its losses (arXiv 2210.13438, section 3.4).
 
 The network is the encodec package's own. Deviations: fewer filters, windows for 16 kHz and half
-the overlap, so that two CPU cores can train it. Each term of the feature matching loss is relative to the mean
-size of the real features, as in the paper.
+the overlap, so that two CPU cores can train it. Each term of the feature matching loss is
+relative to the mean size of the real features, as in the paper.
 """
 
 from __future__ import annotations

@@ -64,54 +64,47 @@ def multi_scale_mel(
     return total / len(scales)
 
 
-class Balancer:
+class Balancer(nn.Module):
     """Scale the gradients of several losses to the shares that their weights name.
 
     Each loss's gradient at the decoder's output is divided by a running mean of its norm, so a
-    weight is the share of the gradient that the loss gets, whatever its own scale is.
+    weight is the share of the gradient that the loss gets, whatever its own scale is. A module
+    only so that its running means go into checkpoints.
     """
 
     def __init__(self, weights: Mapping[str, float], decay: float = 0.999) -> None:
+        super().__init__()
         if not weights or min(weights.values()) < 0 or sum(weights.values()) <= 0:
             raise ValueError("weights must be non-negative, and one of them positive")
         self.weights = dict(weights)
         self.decay = decay
-        self.sums: dict[str, float] = {}
-        self.counts: dict[str, float] = {}
+        self.sums = nn.Buffer(torch.zeros(len(weights), dtype=torch.float64))
+        self.counts = nn.Buffer(torch.zeros(len(weights), dtype=torch.float64))
 
     def backward(self, losses: Mapping[str, Tensor], output: Tensor) -> dict[str, float]:
         """Back-propagate the balanced sum of ``losses`` from ``output``; returns the shares.
 
         ``output`` is the tensor ``(B, T)`` on which all the losses depend. Losses that do not
-        pass through it (the commitment loss) are back-propagated by the caller. The shares are
-        the norms of the gradients after scaling, over their sum.
+        pass through it (the commitment loss) are back-propagated by the caller, before, with
+        ``retain_graph``. The shares are the norms of the gradients after scaling, over their sum.
         """
-        gradients: dict[str, Tensor] = {}
-        for name, loss in losses.items():
-            (gradient,) = torch.autograd.grad(loss, output, retain_graph=True)
-            gradients[name] = gradient
-            norm = gradient.flatten(1).norm(dim=1).mean().item()
-            self.sums[name] = self.decay * self.sums.get(name, 0.0) + norm
-            self.counts[name] = self.decay * self.counts.get(name, 0.0) + 1.0
+        places = {name: place for place, name in enumerate(self.weights)}
         whole = sum(self.weights[name] for name in losses)
         combined = torch.zeros_like(output)
         norms: dict[str, float] = {}
-        for name, gradient in gradients.items():
-            mean = self.sums[name] / self.counts[name]
-            scaled = gradient * (self.weights[name] / whole / (mean + 1e-12))
-            norms[name] = scaled.flatten(1).norm(dim=1).mean().item()
-            combined = combined + scaled
+        for name, loss in losses.items():
+            (gradient,) = torch.autograd.grad(loss, output, retain_graph=True)
+            place = places[name]
+            norm = gradient.flatten(1).norm(dim=1).mean().item()
+            self.sums[place] = self.decay * self.sums[place] + norm
+            self.counts[place] = self.decay * self.counts[place] + 1
+            mean = (self.sums[place] / self.counts[place]).item()
+            factor = self.weights[name] / whole / (mean + 1e-12)
+            norms[name] = factor * norm
+            combined = combined + factor * gradient
         torch.autograd.backward(output, combined)
         everything = sum(norms.values()) or 1.0
         return {name: norm / everything for name, norm in norms.items()}
-
-    def state_dict(self) -> dict[str, dict[str, float]]:
-        """The running means, for a checkpoint."""
-        return {"sums": dict(self.sums), "counts": dict(self.counts)}
-
-    def load_state_dict(self, state: Mapping[str, Mapping[str, float]]) -> None:
-        """Continue from :meth:`state_dict`."""
-        self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
 
 
 def cosine_distillation(states: Tensor, teacher: Tensor, projection: nn.Module) -> Tensor:
