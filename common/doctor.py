@@ -30,7 +30,7 @@ PACKAGES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. ``missing`` hinders some command, ``optional`` only widens the choice."""
+    """One thing looked at: ``missing`` hinders a command, ``optional`` only widens the choice."""
 
     part: str
     name: str
@@ -63,7 +63,7 @@ def _machine() -> Iterator[Finding]:
     yield Finding(
         "machine", "memory", "ok" if enough else "missing", detail, "close programs: 3 GiB needed"
     )
-    yield Finding("device", "cpu", "ok", f"{len(psutil.Process().cpu_affinity())} cores")
+    yield Finding("device", "cpu", "ok", f"{os.cpu_count()} cores")
 
 
 def _disk() -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Progress with the time left: a bar on a terminal, elsewhere a line per shard. Always on stderr."""
+"""Progress with the time left: a bar on a terminal, elsewhere a line a shard. On stderr."""
 
 from __future__ import annotations
 

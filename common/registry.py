@@ -141,7 +141,7 @@ def get(name: str, languages: Sequence[str] = ("en",)) -> Path:
     if name not in known:
         from common.cli import unknown
 
-        raise unknown("data", name, known)
+        raise unknown("name", name, known)
     entry = known[name]
     if name == "prompts":
         return _prompts(tuple(languages))

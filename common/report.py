@@ -1,0 +1,190 @@
+"""A run as one self-contained HTML file: what each round did, curves, and things to listen to.
+
+Everything from the run is escaped; figures are inline SVG and sounds are data URLs, so that the
+file can be mailed and opened anywhere, offline.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from common.commands import cell
+from common.records import Metric, Round
+
+
+@dataclass(frozen=True)
+class Player:
+    """A sound with its label (``before``, ``after``, ``golden``); ``mime`` as in audio/wav."""
+
+    label: str
+    data: bytes
+    mime: str = "audio/wav"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One text and its sounds, side by side."""
+
+    text: str
+    players: tuple[Player, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a report shows of a run. ``tests`` holds the test metrics by policy, starter first."""
+
+    run: str
+    recipe: str
+    status: str
+    started: str
+    seed: int
+    rounds: Sequence[Round]
+    tests: Mapping[str, Sequence[Metric]] = field(default_factory=dict)
+    samples: Sequence[Sample] = ()
+
+
+class Paired(NamedTuple):
+    """A paired difference of two metrics over the same tasks, with its 95% interval."""
+
+    difference: float
+    low: float
+    high: float
+    n: int
+
+
+def paired(before: Metric, after: Metric) -> Paired | None:
+    """``after - before`` over the tasks that both hold; None below two of them.
+
+    The interval is Student's: mean ± t(0.975, n-1) times the standard error of the differences.
+    """
+    from scipy.stats import t
+
+    common = sorted(before.items.keys() & after.items.keys())
+    differences = [after.items[task] - before.items[task] for task in common]
+    n = len(differences)
+    if n < 2:
+        return None
+    mean = math.fsum(differences) / n
+    variance = math.fsum((d - mean) ** 2 for d in differences) / (n - 1)
+    half = float(t.ppf(0.975, n - 1)) * math.sqrt(variance / n)
+    return Paired(mean, mean - half, mean + half, n)
+
+
+def verdict(metric: Metric, difference: Paired) -> str:
+    """``better``, ``worse`` or ``no difference shown``, by whether the interval excludes zero."""
+    if difference.low <= 0 <= difference.high:
+        return "no difference shown"
+    return "better" if (difference.low > 0) == (metric.better == "higher") else "worse"
+
+
+def render(page: Page) -> str:
+    """The report's HTML."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters["number"] = cell
+    template = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
+    names = list(dict.fromkeys(m.name for r in page.rounds for m in r.metrics))
+    return environment.from_string(template).render(
+        page=page,
+        names=names,
+        rows=[_row(r, names) for r in page.rounds],
+        figures=[_figure(name, page.rounds) for name in names],
+        learned=_learned(page.rounds),
+        tests=_tests(page.tests),
+        samples=[
+            (s.text, [(p.label, _data_url(p.data, p.mime)) for p in s.players])
+            for s in page.samples
+        ],
+    )
+
+
+def write(page: Page, path: Path) -> None:
+    """Write the report to ``path``, whole or not at all."""
+    scratch = path.with_name(path.name + ".new")
+    scratch.write_text(render(page), encoding="utf-8")
+    scratch.replace(path)
+
+
+def _row(round_: Round, names: Sequence[str]) -> dict[str, Any]:
+    metrics = {m.name: m for m in round_.metrics}
+    return {"round": round_, "metrics": [metrics.get(name) for name in names]}
+
+
+def _learned(rounds: Sequence[Round]) -> dict[str, list[Any]]:
+    """What learning recorded (losses, margins, accuracy): name → value of each round, or None."""
+    found = [dict(numbers(r.notes)) for r in rounds]
+    names = list(dict.fromkeys(name for notes in found for name in notes))
+    return {name: [notes.get(name) for notes in found] for name in names}
+
+
+def numbers(notes: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    """The numbers in nested ``notes``, each under its path (``learn/loss``)."""
+    found: list[tuple[str, float]] = []
+    for name, value in notes.items():
+        if isinstance(value, Mapping):
+            found += numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found.append((f"{prefix}{name}", float(value)))
+    return found
+
+
+def _tests(tests: Mapping[str, Sequence[Metric]]) -> list[dict[str, Any]]:
+    """Test metrics of the first policy beside the last, with the paired difference."""
+    if len(tests) < 2:
+        return []
+    policies = list(tests.values())
+    before, after = policies[0], policies[-1]
+    rows = []
+    for metric in before:
+        other = next((m for m in after if m.name == metric.name), None)
+        if other is not None:
+            difference = paired(metric, other)
+            said = verdict(metric, difference) if difference else "too few to say"
+            rows.append({"a": metric, "b": other, "difference": difference, "verdict": said})
+    return rows
+
+
+def _figure(name: str, rounds: Sequence[Round]) -> str:
+    """The metric over the rounds with its standard error, as inline SVG; rolled-back rounds hollow.
+
+    A missing or not finite value leaves a gap.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    points = [(r.index, m, r.kept) for r in rounds for m in r.metrics if m.name == name]
+    points = [p for p in points if math.isfinite(p[1].value)]
+    style = {"svg.fonttype": "none", "svg.hashsalt": name, "text.parse_math": False}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(4.2, 2.4), layout="constrained")
+        axes = figure.add_subplot()
+        kept = [(i, m) for i, m, k in points if k]
+        axes.plot([i for i, _ in kept], [m.value for _, m in kept], color="#2563eb", lw=1.5)
+        for i, metric, is_kept in points:
+            se = metric.se if math.isfinite(metric.se) else 0.0
+            fill = "#2563eb" if is_kept else "white"
+            axes.errorbar(
+                i, metric.value, se, fmt="o", color="#2563eb", mfc=fill, capsize=3, lw=1, ms=6
+            )
+        direction = points[0][1].better if points else "higher"
+        axes.set_title(f"{name} ({direction} is better)", fontsize=10, loc="left")
+        axes.set_xlabel("round", fontsize=9)
+        axes.set_xticks([r.index for r in rounds])
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#e5e7eb", lw=0.7)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :]
+
+
+def _data_url(data: bytes, mime: str) -> str:
+    return f"data:{mime};base64,{base64.b64encode(data).decode()}"
