@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except UserError as error:
-        return say(out, 2, str(error), error=error.message, remedy=error.remedy)
+        return say(out, 2, f"{error}{_resume(out)}", error=error.message, remedy=error.remedy)
     except BrokenPipeError:
         # The reader has gone (``| head``); leave no complaint when Python flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -183,13 +183,23 @@ def parse(name: str, command: Command, words: list[str], out: Output) -> Any:
 
 
 def one_line(box: str) -> str:
-    """The message inside the box that tyro draws around a parsing error, and what it suggests."""
-    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
-    rule = next((i for i, line in enumerate(lines) if line and set(line) <= {"─"}), len(lines))
-    message = " ".join(lines[:rule])
-    if "Perhaps you meant:" in lines:
-        message += f" (perhaps {lines[lines.index('Perhaps you meant:') + 1].split(' ')[0]})"
-    return message or "the flags could not be read"
+    """The message in what tyro prints about a parsing error, and what it suggests instead.
+
+    A title comes first, framed or underlined by the kind of terminal; then parts between rules.
+    """
+    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()]
+    parts: list[list[str]] = [[]]
+    for line in [line for line in lines if line][1:]:
+        if set(line) <= {"─", "-"}:
+            parts.append([])
+        else:
+            parts[-1].append(line)
+    parts = [part for part in parts if part]
+    message = " ".join(parts[0]) if parts else "the flags could not be read"
+    for part in parts[1:]:
+        if part[0].startswith("Perhaps you meant") and len(part) > 1:
+            message += f" (perhaps {part[1].split(' ')[0]})"
+    return message
 
 
 def overview() -> str:

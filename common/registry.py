@@ -251,7 +251,7 @@ def _manifest() -> dict[str, dict[str, Any]]:
 
 def _starter(name: str) -> Path:
     starter = _manifest()[name]
-    folder = assets() / starter["folder"]
+    folder = assets() / str(starter["folder"])
     for file, wanted in starter["files"].items():
         path = folder / file
         if not path.is_file() or _sha256(path) != wanted:

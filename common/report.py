@@ -161,7 +161,7 @@ def _figure(name: str, rounds: Sequence[Round]) -> str:
 
     points = [(r.index, m, r.kept) for r in rounds for m in r.metrics if m.name == name]
     points = [p for p in points if math.isfinite(p[1].value)]
-    style = {"svg.fonttype": "none", "svg.hashsalt": name, "text.parse_math": False}
+    style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": name, "text.parse_math": False}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(4.2, 2.4), layout="constrained")
         axes = figure.add_subplot()
