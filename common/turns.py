@@ -1,0 +1,310 @@
+"""What a run of a loop goes through: its rounds, unit by unit, and what comes out of it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+from common.lease import Lease
+from common.records import Candidate, Lessons, Metric, Round, Split, Task
+from common.stages import Context, Progress, Tracker
+from common.store import Store
+from common.tables import Record
+
+if TYPE_CHECKING:
+    from common.loop import Loop
+
+T = TypeVar("T")
+
+
+class Monitor(Protocol):
+    """Looks at a round after it was measured, for what the gate's metric does not show."""
+
+    def check(self, history: Sequence[Round], current: Round) -> str | None:
+        """What is wrong with ``current``, in a line, which rolls it back; or None.
+
+        ``history`` is all earlier rounds from the starter on. ``current.notes["learn"]`` is what
+        the learner returned.
+        """
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to. ``rounds[0]`` is the starter; ``state`` addresses the final policy.
+
+    ``test`` holds the metrics of ``starter`` and ``final``; it is empty without test tasks.
+    """
+
+    run: str
+    seed: int
+    rounds: tuple[Round, ...]
+    state: str
+    test: Mapping[str, tuple[Metric, ...]]
+
+
+class _Work(NamedTuple):
+    """What a unit of work leaves."""
+
+    records: Sequence[Record] = ()
+    scores: Mapping[str, Mapping[str, float]] | None = None
+    payload: Mapping[str, Any] | None = None
+
+
+class Turns:
+    """One run of a loop: `all` is the whole of it."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        store: Store,
+        lease: Lease,
+        rounds: int,
+        seed: int,
+        tracker: Tracker | None,
+        progress: Progress | None,
+    ) -> None:
+        from common.progress import progress as default_progress
+        from common.tracking import Nothing
+
+        self.loop, self.store, self.lease = loop, store, lease
+        self.run, self.rounds, self.seed = lease.run, rounds, seed
+        self.tracker = tracker or Nothing()
+        self.progress = progress or default_progress()
+        self.scratch = store.folder(self.run) / "work"
+        self.held: str | None = None  # the saved state that the policy in memory equals
+        self.prints: dict[str, str] = {}  # fingerprints by saved state
+        self.train = {t.id: t for t in loop.tasks if t.split == "train"}
+        self.order = {name: position for position, name in enumerate(self.train)}
+        self.judges = _several(loop.judge)
+        self.measures = _several(loop.measure)
+        self.shards: list[list[Task]] = []
+
+    def all(self, shard_size: int) -> Result:
+        """Every round that is not there yet, then the test."""
+        begun = self._unit(0, "begin", lambda _: self._begin(shard_size))
+        size = begun["shard_size"]
+        tasks = list(self.train.values())
+        self.shards = [tasks[i : i + size] for i in range(0, len(tasks), size)]
+        history = self.store.rounds(self.run)
+        for index in range(1, len(history) + 1):
+            for unit in self.store.units(self.run, index, "learn").values():
+                self.prints[unit.payload["state"]] = unit.payload["fingerprint"]
+        self.prints[begun["state"]] = begun["fingerprint"]
+        if not history:
+            history.append(self._starter(begun))
+        while len(history) <= self.rounds:
+            history.append(self._turn(history))
+        final = [r for r in history if r.kept][-1]
+        test = self._test(history[0], final)
+        self._hold(final.state)
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        return Result(self.run, self.seed, tuple(history), final.state, test)
+
+    def _begin(self, shard_size: int) -> _Work:
+        self.held = None
+        return _Work(self.loop.tasks, payload={"shard_size": shard_size, **self._save()})
+
+    def _starter(self, begun: Mapping[str, Any]) -> Round:
+        metrics = self._measure(0, begun["state"], "dev")
+        if self.loop.gate is not None:  # a gate that cannot decide says so before any learning
+            self.loop.gate.decide(metrics, metrics)
+        return self._close(Round(0, True, begun["state"], "the starter", metrics=metrics))
+
+    def _turn(self, history: Sequence[Round]) -> Round:
+        index, kept = len(history), [r for r in history if r.kept][-1]
+        self._each_shard(index, "propose", lambda shard, ctx: self._propose(kept, shard, ctx))
+        self._each_shard(index, "judge", self._judge)
+        self._unit(index, "select", self._select)
+        lessons = Lessons(
+            tuple(self.store.preferences(self.run, index)),
+            tuple(self.store.demonstrations(self.run, index)),
+        )
+        this = Round(
+            index,
+            False,
+            kept.state,
+            pairs=len(lessons.preferences),
+            demonstrations=len(lessons.demonstrations),
+        )
+        if not lessons:
+            same = tuple(replace(metric, round=index) for metric in kept.metrics)
+            reason = "no lessons: the policy and its figures are as they were"
+            return self._close(replace(this, reason=reason, metrics=same), same)
+        learned = self._unit(index, "learn", lambda ctx: self._learn(kept, lessons, ctx))
+        this = replace(
+            this,
+            metrics=self._measure(index, learned["state"], "dev"),
+            notes={"learn": learned["values"]},
+        )
+        keep, reason = True, "no gate: every round is kept"
+        if self.loop.gate is not None:
+            decision = self.loop.gate.decide(kept.metrics, this.metrics)
+            keep, reason = decision.keep, decision.reason
+            gain = decision.gain._asdict() if decision.gain else None
+            this = replace(this, notes={**this.notes, "gate": gain})
+        this = replace(this, kept=keep, reason=reason)
+        said = [m.check(history, this) for m in self.loop.monitors]
+        warnings = [text for text in said if text]
+        if warnings:
+            reason = "; ".join([*warnings, reason])
+            notes = {**this.notes, "monitors": warnings}
+            this = replace(this, kept=False, reason=reason, notes=notes)
+        return self._close(replace(this, state=learned["state"] if this.kept else kept.state))
+
+    def _propose(self, kept: Round, shard: int, ctx: Context) -> _Work:
+        tasks = self.shards[shard]
+        self._hold(kept.state)
+        blank = [replace(task, reference=None) for task in tasks]
+        found = self.loop.propose.propose(self.loop.policy, blank, ctx)
+        known, ids = {task.id for task in tasks}, set[str]()
+        for candidate in found:
+            if candidate.task not in known:
+                raise ValueError(f"a candidate is for {candidate.task!r}, no task of its shard")
+            if candidate.id in ids or not candidate.id:
+                raise ValueError(f"candidate id {candidate.id!r} is empty or comes twice")
+            ids.add(candidate.id)
+        # By task, so that the pool's order does not depend on how tasks were cut into shards.
+        found = sorted(found, key=lambda candidate: self.order[candidate.task])
+        return _Work([replace(candidate, round=ctx.round) for candidate in found])
+
+    def _judge(self, shard: int, ctx: Context) -> _Work:
+        pool = self.store.candidates(self.run, ctx.round, shard)
+        scores: dict[str, dict[str, float]] = {c.id: dict(c.scores) for c in pool}
+        for judge in self.judges:
+            said = judge.judge(self.train, pool, ctx)
+            if len(said) != len(pool):
+                raise ValueError(f"{len(pool)} candidates were judged, {len(said)} scores came")
+            for candidate, new in zip(pool, said, strict=True):
+                both = scores[candidate.id].keys() & new.keys()
+                if both:
+                    raise ValueError(f"two judges give a score named {min(both)!r}")
+                scores[candidate.id].update(new)
+        return _Work(scores=scores)
+
+    def _select(self, ctx: Context) -> _Work:
+        pool = [c for c in self.store.candidates(self.run) if c.round <= ctx.round]
+        lessons = self.loop.select.select(self.train, pool, ctx)
+        records: list[Record] = [replace(p, round=ctx.round) for p in lessons.preferences]
+        records += [replace(d, round=ctx.round) for d in lessons.demonstrations]
+        mine = [c for c in pool if c.round == ctx.round]
+        self._track(ctx.round, "pool", _means(mine) | {"size": len(pool)})
+        return _Work(records)
+
+    def _learn(self, kept: Round, lessons: Lessons, ctx: Context) -> _Work:
+        self._hold(kept.state)
+        self.held = None
+        values = dict(self.loop.learn.learn(self.loop.policy, lessons, ctx))
+        self._track(ctx.round, "learn", values)
+        return _Work(payload={"values": values, **self._save()})
+
+    def _measure(self, round: int, state: str, split: Split, shard: int = 0) -> tuple[Metric, ...]:
+        tasks = [task for task in self.loop.tasks if task.split == split]
+
+        def work(ctx: Context) -> _Work:
+            self._hold(state)
+            found = [
+                replace(metric, round=round, split=split)
+                for measure in self.measures
+                for metric in measure.measure(self.loop.policy, tasks, ctx)
+            ]
+            names = [metric.name for metric in found]
+            if len(set(names)) < len(names):
+                raise ValueError(f"two metrics share a name: {', '.join(names)}")
+            self._track(round, split, {metric.name: metric.value for metric in found})
+            return _Work(found)
+
+        stage = "measure" if split == "dev" else split
+        self._unit(round, stage, work, shard)
+        return tuple(self.store.metrics(self.run, split, round))
+
+    def _test(self, starter: Round, final: Round) -> dict[str, tuple[Metric, ...]]:
+        if not any(task.split == "test" for task in self.loop.tasks):
+            return {}
+        # When every round was rolled back, both are one policy, one unit and one measurement.
+        return {
+            "starter": self._measure(starter.index, starter.state, "test"),
+            "final": self._measure(final.index, final.state, "test"),
+        }
+
+    def _close(self, this: Round, records: Sequence[Record] = ()) -> Round:
+        """Store a round as finished, and return it as the store gives it back."""
+        units = self.store.units(self.run, this.index)
+        this = replace(this, seconds=sum(unit.seconds for unit in units.values()))
+        self._unit(this.index, "gate", lambda _: _Work([this, *records]))
+        return self.store.rounds(self.run)[-1]
+
+    def _each_shard(self, round: int, stage: str, work: Callable[[int, Context], _Work]) -> None:
+        done = self.store.units(self.run, round, stage)
+        what = f"round {round} {stage}"
+        for shard in range(len(self.shards)):
+            if (stage, shard) not in done:
+                self._do(round, stage, partial(work, shard), shard)
+            self.progress(shard + 1, len(self.shards), what)
+
+    def _unit(
+        self, round: int, stage: str, work: Callable[[Context], _Work], shard: int = 0
+    ) -> Mapping[str, Any]:
+        """The payload of a unit, which is done now if it was not before."""
+        if (stage, shard) not in self.store.units(self.run, round, stage):
+            self._do(round, stage, work, shard)
+        payload: Mapping[str, Any] = self.store.units(self.run, round, stage)[stage, shard].payload
+        return payload
+
+    def _do(self, round: int, stage: str, work: Callable[[Context], _Work], shard: int) -> None:
+        began = time.monotonic()
+        workdir = self.scratch / f"{round:03d}-{stage}-{shard:05d}"
+        workdir.mkdir(parents=True, exist_ok=True)
+        left = work(
+            Context(
+                seed=self.seed,
+                round=round,
+                artifacts=self.store.artifacts,
+                tracker=self.tracker,
+                progress=self.progress,
+                workdir=workdir,
+            )
+        )
+        seconds = time.monotonic() - began
+        self.lease.commit(round, stage, shard, left.records, left.scores, left.payload, seconds)
+        shutil.rmtree(workdir, ignore_errors=True)
+
+    def _save(self) -> dict[str, str]:
+        """Save the policy as an artifact, and go on with what was saved."""
+        policy = self.loop.policy
+        with self.store.artifacts.staging() as folder:
+            target = folder / "state"
+            target.mkdir()
+            policy.save(target)
+            state = self.store.artifacts.put_folder(target, move=True)
+        self._hold(state)
+        self.prints[state] = policy.fingerprint()
+        return {"state": state, "fingerprint": self.prints[state]}
+
+    def _hold(self, state: str) -> None:
+        """Make the policy what was saved as ``state``."""
+        if self.held != state:
+            self.held = None
+            self.loop.policy.restore(self.store.artifacts.path(state))
+            if self.prints.get(state) not in (None, self.loop.policy.fingerprint()):
+                raise RuntimeError(f"the policy does not come back as it was saved in {state}")
+            self.held = state
+
+    def _track(self, round: int, where: str, values: Mapping[str, float]) -> None:
+        self.tracker.log({f"{where}/{name}": value for name, value in values.items()}, round)
+
+
+def _several(one: T | Sequence[T]) -> Sequence[T]:
+    return one if isinstance(one, Sequence) else [one]
+
+
+def _means(pool: Sequence[Candidate]) -> dict[str, float]:
+    """The mean of each score over ``pool``."""
+    sums: dict[str, list[float]] = {}
+    for candidate in pool:
+        for name, value in candidate.scores.items():
+            sums.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in sums.items()}
