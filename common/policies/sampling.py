@@ -1,0 +1,282 @@
+"""Batched ancestral sampling from a causal language model, with the log-probability of each draw.
+
+Three things ``transformers.generate`` does not give together:
+
+* **A draw depends on its seed only.** Every row has its own generator and is drawn by the inverse
+  of the cumulative distribution, so batch size, order and neighbours change nothing but the last
+  bits of the logits.
+* **The log-probability is that of the policy**, at temperature 1 and before any truncation, so
+  that it compares between policies and equals teacher forcing.
+* **No work for rows that have ended.** They leave the batch and its cache; keys and values are
+  written into a buffer of the final size instead of being copied at every token; the samples of
+  one prompt share its prefill.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+
+from common.stages import Progress
+
+Allowed = Callable[[Tensor], Tensor]
+"""From the tokens drawn so far, (B, t), to what may come next: booleans, (V,) or (B, V)."""
+
+_COMPACT_BELOW = 0.85  # copying the cache costs about as much as a few steps: not for every row
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One completion. ``ids`` leaves out the end token, which ``tokens`` and ``logprob_sum`` count.
+
+    ``logprob_sum`` is in nats, under the model's full distribution at temperature 1.
+    ``finished`` is false when the completion was cut at ``max_new_tokens``.
+    """
+
+    ids: list[int]
+    logprob_sum: float
+    tokens: int
+    finished: bool
+
+
+class _Buffer(DynamicLayer):  # type: ignore[misc]
+    """Keys and values of one layer in a buffer of the final length; ``keys`` is the filled view."""
+
+    def __init__(self, capacity: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.capacity = capacity
+        self.store: tuple[Tensor, Tensor] | None = None
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        if self.store is None:
+            if not self.is_initialized:
+                self.lazy_initialization(key_states, value_states)
+            self.keys, self.values = key_states, value_states
+            return self.keys, self.values
+        start = self.get_seq_length()
+        end = start + key_states.shape[-2]
+        keys, values = self.store
+        keys[:, :, start:end] = key_states
+        values[:, :, start:end] = value_states
+        self.keys, self.values = keys[:, :, :end], values[:, :, :end]
+        return self.keys, self.values
+
+    def take(self, rows: Tensor) -> None:
+        """Keep (or repeat) ``rows`` of the batch, in a buffer of the full capacity."""
+        filled = self.get_seq_length()
+        held = []
+        for states in (self.keys, self.values):
+            b, h, _, d = states.shape
+            store = states.new_empty(len(rows), h, self.capacity, d)
+            store[:, :, :filled] = states[rows]
+            held.append(store)
+        self.store = (held[0], held[1])
+        self.keys, self.values = held[0][:, :, :filled], held[1][:, :, :filled]
+
+
+def sample(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    n: int = 1,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    eos: int,
+    pad: int,
+    seeds: Sequence[int],
+    batch_size: int = 64,
+    allowed: Allowed | None = None,
+    progress: Progress | None = None,
+) -> list[list[Sampled]]:
+    """``n`` completions for each of ``prompts``, in order.
+
+    ``seeds`` has one number for each completion, prompt by prompt. Temperature 0 takes the most
+    likely token. ``top_k`` 0 and ``top_p`` 1 truncate nothing; both act after ``allowed`` and the
+    temperature, as in transformers. Raises ``ValueError`` for an empty prompt or a wrong number
+    of seeds.
+    """
+    if len(seeds) != n * len(prompts):
+        raise ValueError(f"{len(prompts)} prompts x {n} samples need {n * len(prompts)} seeds")
+    if any(len(prompt) == 0 for prompt in prompts):
+        raise ValueError("a prompt has no tokens")
+    if max_new_tokens < 1 or temperature < 0 or top_k < 0 or not 0 < top_p <= 1:
+        raise ValueError("max_new_tokens >= 1, temperature >= 0, top_k >= 0, 0 < top_p <= 1")
+    # The longest first: memory runs out at once or not at all.
+    rows = sorted(range(len(seeds)), key=lambda row: (-len(prompts[row // n]), row))
+    result: list[Sampled | None] = [None] * len(rows)
+    draw = functools.partial(
+        _draw, temperature=temperature, top_k=top_k, top_p=top_p, allowed=allowed
+    )
+    training = model.training
+    model.eval()
+    try:
+        for start in range(0, len(rows), batch_size):
+            batch = rows[start : start + batch_size]
+            texts = [prompts[row // n] for row in batch]
+            uniform = np.stack(
+                [np.random.Generator(np.random.Philox(seeds[row])).random(max_new_tokens)
+                 for row in batch]
+            )  # fmt: skip
+            drawn = _batch(model, texts, torch.from_numpy(uniform), eos, pad, draw)
+            for row, one in zip(batch, drawn, strict=True):
+                result[row] = one
+            if progress is not None:
+                progress(min(start + batch_size, len(rows)), len(rows), "samples")
+    finally:
+        model.train(training)
+    done = [one for one in result if one is not None]
+    return [done[i : i + n] for i in range(0, len(done), n)] if n else [[] for _ in prompts]
+
+
+@torch.inference_mode()
+def _batch(
+    model: Any,
+    prompts: list[Sequence[int]],
+    uniform_BT: Tensor,
+    eos: int,
+    pad: int,
+    draw: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
+) -> list[Sampled]:
+    device = model.device
+    steps = uniform_BT.shape[1]
+    uniform_BT = uniform_BT.to(device) if device.type != "mps" else uniform_BT.float().to(device)
+    unique: dict[tuple[int, ...], int] = {}
+    which = torch.tensor([unique.setdefault(tuple(p), len(unique)) for p in prompts], device=device)
+    longest = max(map(len, unique))
+    ids_UP = torch.full((len(unique), longest), pad)
+    real_UP = torch.zeros((len(unique), longest), dtype=torch.bool)
+    for row, prompt in enumerate(unique):
+        ids_UP[row, longest - len(prompt) :] = torch.tensor(prompt)
+        real_UP[row, longest - len(prompt) :] = True
+    ids_UP, real_UP = ids_UP.to(device), real_UP.to(device)
+
+    # Sliding windows and recurrent layers need the library's own cache and masks.
+    plain = _full_attention(model.config)
+    cache = (
+        Cache(layer_class_to_replicate=functools.partial(_Buffer, longest + steps))
+        if plain
+        else DynamicCache(config=model.config)
+    )
+    out = model(
+        input_ids=ids_UP,
+        attention_mask=real_UP.long(),
+        position_ids=(real_UP.cumsum(1) - 1).clamp(min=0),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    _take(cache, which)
+    logits_BV = out.logits[:, -1][which]
+    position_B = real_UP.sum(1)[which]
+    mask_BL = torch.ones(len(prompts), longest + steps, dtype=torch.bool, device=device)
+    mask_BL[:, :longest] = real_UP[which]
+
+    tokens_BT = torch.full((len(prompts), steps), pad, device=device)
+    logp_B = torch.zeros(len(prompts), dtype=torch.float64, device=device)
+    length_B = torch.full((len(prompts),), steps, device=device)
+    ended_B = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+    live = torch.arange(len(prompts), device=device)  # the row of each member of the cache
+    for t in range(steps):
+        token, logp = draw(logits_BV, uniform_BT[live, t], tokens_BT[live, :t])
+        going = ~ended_B[live]  # ended rows that still wait to be dropped draw nothing
+        tokens_BT[live[going], t] = token[going]
+        logp_B[live[going]] += logp[going].double()
+        ends = going & (token == eos)
+        if ends.any():
+            ended_B[live[ends]] = True
+            length_B[live[ends]] = t + 1
+            keep = (~ended_B[live]).nonzero().squeeze(1)
+            if len(keep) == 0:
+                break
+            if len(keep) < _COMPACT_BELOW * len(live) or len(keep) < 8:
+                _take(cache, keep)
+                live, token = live[keep], token[keep]
+        if t + 1 == steps:
+            break
+        mask = mask_BL[live, : longest + t + 1]
+        out = model(
+            input_ids=token[:, None],
+            attention_mask=mask[:, None, None, :] if plain else mask.long(),
+            position_ids=(position_B[live] + t)[:, None],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        logits_BV = out.logits[:, -1]
+    tokens, lengths = tokens_BT.tolist(), length_B.tolist()
+    return [
+        Sampled(
+            ids=tokens[row][: length - 1 if ended else length],
+            logprob_sum=logp,
+            tokens=length,
+            finished=ended,
+        )
+        for row, (length, logp, ended) in enumerate(
+            zip(lengths, logp_B.tolist(), ended_B.tolist(), strict=True)
+        )
+    ]
+
+
+def _draw(
+    logits_BV: Tensor,
+    uniform_B: Tensor,
+    so_far_BT: Tensor,
+    *,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    allowed: Allowed | None,
+) -> tuple[Tensor, Tensor]:
+    """One token a row, (B,), and its log-probability under the untouched distribution, (B,)."""
+    logits_BV = logits_BV.float()
+    scores_BV = logits_BV
+    if allowed is not None:
+        scores_BV = scores_BV.masked_fill(~allowed(so_far_BT), -torch.inf)
+    if temperature == 0:
+        token_B = scores_BV.argmax(-1)
+    else:
+        scores_BV = scores_BV / temperature
+        order = None
+        if 0 < top_k < scores_BV.shape[-1]:
+            scores_BV, order = scores_BV.topk(top_k, dim=-1)
+        elif top_p < 1:
+            scores_BV, order = scores_BV.sort(dim=-1, descending=True)
+        p_BV = scores_BV.softmax(-1, dtype=torch.float32).to(uniform_B.dtype)
+        cdf_BV = p_BV.cumsum(-1)
+        if top_p < 1:
+            # Keep a token while the mass before it is below top_p: never fewer than one.
+            cdf_BV = torch.where(cdf_BV - p_BV < top_p, p_BV, 0.0).cumsum(-1)
+        target_B = uniform_B * cdf_BV[:, -1]
+        pick_B = torch.searchsorted(cdf_BV, target_B[:, None], right=True).squeeze(1)
+        pick_B = pick_B.clamp(max=p_BV.shape[-1] - 1)
+        token_B = pick_B if order is None else order.gather(1, pick_B[:, None]).squeeze(1)
+    chosen_B = logits_BV.gather(1, token_B[:, None]).squeeze(1)
+    return token_B, chosen_B - logits_BV.logsumexp(-1)
+
+
+def _full_attention(config: Any) -> bool:
+    text = config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
+    return (
+        kinds == {"full_attention"}
+        and not getattr(text, "sliding_window", None)
+        and text._attn_implementation in ("sdpa", None)
+    )
+
+
+def _take(cache: Any, rows: Tensor) -> None:
+    for layer in cache.layers:
+        if isinstance(layer, _Buffer):
+            layer.take(rows)
+        else:
+            layer.reorder_cache(rows)

@@ -1,0 +1,114 @@
+"""Sampling against transformers' own generation, teacher forcing, and the exact distribution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from common.policies.sampling import Sampled, sample
+
+EOS, PAD, VOCAB = 1, 0, 24
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128,
+        pad_token_id=PAD, eos_token_id=EOS, bos_token_id=None, initializer_range=0.4,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
+PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 2, 3], [4, 4], [20, 21, 22]]
+
+
+def draw(model: Any, prompts: list[list[int]] = PROMPTS, n: int = 3, **kw: Any) -> Any:
+    seeds = [1000 * prompts[i // n][0] + i % n for i in range(n * len(prompts))]
+    options = {"max_new_tokens": 20, "seeds": seeds, "eos": EOS, "pad": PAD, "n": n}
+    return sample(model, prompts, **{**options, **kw})
+
+
+def forced(model: Any, prompt: list[int], one: Sampled) -> float:
+    ids = one.ids + ([EOS] if one.finished else [])
+    with torch.no_grad():
+        logp = model(torch.tensor([prompt + ids])).logits[0].log_softmax(-1)
+    return sum(logp[len(prompt) + i - 1, token].item() for i, token in enumerate(ids))
+
+
+def test_greedy_equals_generate(model: Any) -> None:
+    for prompt, [one] in zip(PROMPTS, draw(model, n=1, temperature=0.0), strict=True):
+        ids = torch.tensor([prompt])
+        expected = model.generate(ids, do_sample=False, max_new_tokens=20)[0, len(prompt) :]
+        assert one.ids + [EOS] * one.finished == expected.tolist()
+
+
+def test_batch_size_and_order_change_nothing(model: Any) -> None:
+    whole = draw(model)
+    assert {one.finished for group in whole for one in group} == {True, False}
+    assert len({tuple(one.ids) for one in whole[0]}) == 3
+    for batch_size in (1, 4):
+        for left, right in zip(draw(model, batch_size=batch_size), whole, strict=True):
+            assert [one.ids for one in left] == [one.ids for one in right]
+            for a, b in zip(left, right, strict=True):
+                assert a.logprob_sum == pytest.approx(b.logprob_sum, abs=1e-4)
+    turned = draw(model, PROMPTS[::-1])
+    assert [[one.ids for one in g] for g in turned[::-1]] == [[o.ids for o in g] for g in whole]
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.6, "top_k": 5}, {"top_p": 0.7}])
+def test_logprob_is_that_of_teacher_forcing(model: Any, options: dict[str, Any]) -> None:
+    for prompt, group in zip(PROMPTS, draw(model, **options), strict=True):
+        for one in group:
+            assert one.tokens == len(one.ids) + one.finished
+            assert one.logprob_sum == pytest.approx(forced(model, prompt, one), abs=1e-3)
+
+
+def test_frequencies_follow_the_distribution(model: Any) -> None:
+    """The first token of 4000 draws, against the softmax at a temperature: chi-square."""
+    prompt, n, temperature = [5, 6, 7], 4000, 2.0
+    [group] = draw(model, [prompt], n=n, max_new_tokens=1, temperature=temperature, batch_size=n)
+    with torch.no_grad():
+        p = (model(torch.tensor([prompt])).logits[0, -1] / temperature).softmax(-1)
+    first = torch.tensor([one.ids[0] if one.ids else EOS for one in group])
+    count = torch.bincount(first, minlength=VOCAB)
+    common = p * n >= 5
+    chi2 = ((count - p * n) ** 2 / (p * n))[common].sum().item()
+    assert chi2 < 55  # 23 degrees of freedom: beyond 55 with probability 2e-4
+
+
+def test_truncation_draws_only_from_the_kept_tokens(model: Any) -> None:
+    prompt = [5, 6, 7]
+    with torch.no_grad():
+        p = model(torch.tensor([prompt])).logits[0, -1].softmax(-1)
+    order = p.argsort(descending=True)
+    [top] = draw(model, [prompt], n=300, max_new_tokens=1, top_k=3)
+    assert {(o.ids or [EOS])[0] for o in top} == set(order[:3].tolist())
+    nucleus = order[: int((p[order].cumsum(0) < 0.5).sum()) + 1]
+    [kept] = draw(model, [prompt], n=300, max_new_tokens=1, top_p=0.5)
+    assert {(o.ids or [EOS])[0] for o in kept} == set(nucleus.tolist())
+
+
+def test_allowed_masks_the_draw_and_not_the_logprob(model: Any) -> None:
+    def even_then_end(so_far: torch.Tensor) -> torch.Tensor:
+        mask = torch.zeros(VOCAB, dtype=torch.bool)
+        mask[[EOS] if so_far.shape[1] == 4 else list(range(2, VOCAB, 2))] = True
+        return mask
+
+    for prompt, group in zip(PROMPTS, draw(model, allowed=even_then_end), strict=True):
+        for one in group:
+            assert len(one.ids) == 4 and one.finished and not any(i % 2 for i in one.ids)
+            assert one.logprob_sum == pytest.approx(forced(model, prompt, one), abs=1e-3)
+
+
+def test_bad_arguments(model: Any) -> None:
+    with pytest.raises(ValueError, match="seeds"):
+        draw(model, seeds=[1])
+    with pytest.raises(ValueError, match="no tokens"):
+        sample(model, [[5], []], max_new_tokens=1, eos=EOS, pad=PAD, seeds=[1, 2])
+    with pytest.raises(ValueError, match="top_p"):
+        draw(model, top_p=0.0)
