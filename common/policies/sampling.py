@@ -55,7 +55,11 @@ class _Buffer(DynamicLayer):  # type: ignore[misc]
         self.store: tuple[Tensor, Tensor] | None = None
 
     def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+        self,
+        key_states: Tensor,
+        value_states: Tensor,
+        *args: Any,  # noqa: ARG002
+        **kwargs: Any,  # noqa: ARG002
     ) -> tuple[Tensor, Tensor]:
         if self.store is None:
             if not self.is_initialized:
@@ -75,7 +79,7 @@ class _Buffer(DynamicLayer):  # type: ignore[misc]
         filled = self.get_seq_length()
         held = []
         for states in (self.keys, self.values):
-            b, h, _, d = states.shape
+            _, h, _, d = states.shape
             store = states.new_empty(len(rows), h, self.capacity, d)
             store[:, :, :filled] = states[rows]
             held.append(store)

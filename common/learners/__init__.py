@@ -1,0 +1,1 @@
+"""The learn stage: imitation (:mod:`.sft`), preferences (:mod:`.dpo`), reward models."""

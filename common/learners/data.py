@@ -1,0 +1,257 @@
+"""What the learners share: tokens of lessons, batches of like lengths, checkpoints, quiet trainers.
+
+TRL's trainers prepare text themselves. Here the policy does, so that training sees the very
+tokens that sampling and scoring see; the trainers get finished columns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch.utils.data import Sampler
+from transformers import PrinterCallback, TrainerCallback
+
+from common.errors import UserError
+from common.records import Demonstration, Preference
+from common.stages import Context
+
+
+class Tokens(Protocol):
+    """The part of a policy that turns text into tokens."""
+
+    def encode_prompt(self, prompt: str) -> list[int]: ...
+
+    def encode_completion(self, completion: str) -> list[int]: ...
+
+
+def preference_rows(
+    tokens: Tokens, preferences: Sequence[Preference], max_length: int
+) -> list[dict[str, list[int]]]:
+    """``prompt_ids``, ``chosen_ids`` and ``rejected_ids`` of each pair, in order.
+
+    Completions are cut where prompt and completion pass ``max_length``. A pair of which the cut
+    leaves nothing, or twice the same, teaches nothing and is left out.
+    """
+    rows = []
+    for pair in preferences:
+        prompt = tokens.encode_prompt(pair.prompt)
+        room = max(0, max_length - len(prompt))
+        chosen = tokens.encode_completion(pair.chosen)[:room]
+        rejected = tokens.encode_completion(pair.rejected)[:room]
+        if prompt and chosen != rejected and chosen and rejected:
+            rows.append({"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected})
+    return rows
+
+
+def demonstration_rows(
+    tokens: Tokens, demonstrations: Sequence[Demonstration], max_length: int
+) -> list[dict[str, Any]]:
+    """``input_ids``, ``labels`` (-100 on the prompt) and ``weight`` of each demonstration."""
+    rows: list[dict[str, Any]] = []
+    for one in demonstrations:
+        prompt = tokens.encode_prompt(one.prompt)
+        completion = tokens.encode_completion(one.completion)[: max(0, max_length - len(prompt))]
+        if prompt and completion:
+            ids = prompt + completion
+            labels = [-100] * len(prompt) + completion
+            rows.append({"input_ids": ids, "labels": labels, "weight": one.weight})
+    return rows
+
+
+class ByLength(Sampler[int]):
+    """A shuffle that puts sequences of similar length into one batch.
+
+    The order is a function of seed and epoch alone, so that a run continued from a checkpoint
+    sees the batches that it would have seen.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        order = torch.randperm(len(self.lengths), generator=generator).tolist()
+        pool = 50 * self.batch_size  # sorted within a pool: alike, and still another mix each time
+        batches = []
+        for start in range(0, len(order), pool):
+            group = sorted(order[start : start + pool], key=lambda i: -self.lengths[i])
+            batches += [
+                group[i : i + self.batch_size] for i in range(0, len(group), self.batch_size)
+            ]
+        # Only the last batch may be short, or the trainer would cut batches elsewhere.
+        short = [batch for batch in batches if len(batch) < self.batch_size]
+        full = [batch for batch in batches if len(batch) == self.batch_size]
+        for i in torch.randperm(len(full), generator=generator).tolist():
+            yield from full[i]
+        for batch in short:
+            yield from batch
+
+
+class Report(TrainerCallback):  # type: ignore[misc]
+    """Hands the trainer's figures to the run's tracker and progress."""
+
+    def __init__(self, ctx: Context, what: str) -> None:
+        self.ctx, self.what = ctx, what
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kw: Any) -> None:  # noqa: ARG002
+        values = {
+            f"{self.what}/{name}": float(value)
+            for name, value in (logs or {}).items()
+            if isinstance(value, int | float) and name not in ("epoch", "total_flos")
+        }
+        self.ctx.tracker.log(values, state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kw: Any) -> None:  # noqa: ARG002
+        self.ctx.progress(state.global_step, state.max_steps, f"{self.what} steps")
+
+
+class Plumbing:
+    """Mixed into a TRL trainer: finished columns, our batches, and nothing sent or written aside."""
+
+    lengths: Sequence[int]
+    args: Any
+
+    def _prepare_dataset(self, dataset: Any, *_args: Any, **_kw: Any) -> Any:
+        return dataset
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:  # noqa: ARG002
+        return ByLength(self.lengths, self.args.per_device_train_batch_size, self.args.data_seed)
+
+    def _send_telemetry(self) -> None:
+        pass
+
+    def create_model_card(self, *_args: Any, **_kw: Any) -> None:
+        pass
+
+
+def arguments(
+    ctx: Context,
+    folder: Path,
+    *,
+    device: torch.device,
+    learning_rate: float,
+    epochs: float,
+    steps: int | None,
+    batch_size: int,
+    grad_accum: int,
+    warmup: float,
+    checkpoint_every: int,
+) -> dict[str, Any]:
+    """The ``TrainingArguments`` that every learner uses.
+
+    float32 (the reference log-probabilities are, and must agree with the policy's to the last
+    digits), a log at each step (so that a continued run reports what an uninterrupted one does).
+    """
+    if min(batch_size, grad_accum, checkpoint_every) < 1 or learning_rate < 0:
+        raise UserError(
+            "batch_size, grad_accum and checkpoint_every must be 1 or more, learning_rate positive",
+            "correct the learner's configuration",
+        )
+    seed = ctx.seed_for("learn", ctx.round) % 2**31
+    return {
+        "output_dir": str(folder),
+        "learning_rate": learning_rate,
+        "num_train_epochs": epochs,
+        "max_steps": steps or -1,
+        "per_device_train_batch_size": batch_size,
+        "gradient_accumulation_steps": grad_accum,
+        "warmup_steps": warmup,
+        "lr_scheduler_type": "cosine",
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "use_cpu": device.type == "cpu",
+        "seed": seed,
+        "data_seed": seed,
+        "report_to": [],
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "save_steps": checkpoint_every,
+        "save_total_limit": 1,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+        "remove_unused_columns": False,
+        "max_length": None,
+    }
+
+
+def train(trainer: Any, folder: Path) -> list[dict[str, float]]:
+    """Train from the last whole checkpoint in ``folder``; the log of every step since the first.
+
+    The folder is removed at the end. Raises ``FloatingPointError`` when the loss is not finite.
+    """
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    shutil.rmtree(folder, ignore_errors=True)
+    if not all(math.isfinite(entry["loss"]) for entry in logs):
+        raise FloatingPointError("the loss is not finite: lower the learning rate")
+    return logs
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end: the trainer writes its state last."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1]))
+    for path in found:
+        try:
+            json.loads((path / "trainer_state.json").read_text())
+        except (OSError, ValueError):
+            shutil.rmtree(path, ignore_errors=True)
+            continue
+        return str(path)
+    return None
+
+
+def summary(logs: Sequence[Mapping[str, float]], names: Mapping[str, str]) -> dict[str, float]:
+    """Means over the last tenth of the steps, of the figures in ``names`` (theirs to ours).
+
+    ``loss_first`` is the loss of the first step, ``loss_last`` the mean of the last tenth;
+    ``steps`` counts optimiser steps.
+    """
+    tail = logs[-max(1, len(logs) // 10) :]
+    out = {"loss_first": float(logs[0]["loss"]), "loss": _mean(tail, "loss")}
+    out["steps"] = float(len(logs))
+    return out | {ours: _mean(tail, theirs) for theirs, ours in names.items()}
+
+
+def _mean(logs: Sequence[Mapping[str, float]], name: str) -> float:
+    return math.fsum(float(entry[name]) for entry in logs) / len(logs)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Standard output belongs to the command's answer: trainers' talk goes to standard error."""
+    loggers = [logging.getLogger(name) for name in ("transformers", "trl", "accelerate", "peft")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def lora_config(rank: int) -> Any:
+    """LoRA on every linear layer but the output, alpha twice the rank (arXiv 2106.09685)."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"
+    )

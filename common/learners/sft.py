@@ -1,0 +1,117 @@
+"""Supervised fine-tuning on demonstrations: the mean over response tokens of -log p, weighted.
+
+The loss, optimiser and loop are TRL's; a demonstration's weight multiplies its tokens' loss.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+from common.learners import data
+from common.learners.dpo import release
+from common.policies.local import HFPolicy
+from common.records import Lessons, identity
+from common.stages import Context
+
+
+@dataclass(frozen=True)
+class SFT:
+    """Learn from the demonstrations of a round. Fields as in :class:`common.learners.dpo.Preference`."""
+
+    learning_rate: float = 1e-5
+    epochs: float = 1.0
+    steps: int | None = None
+    batch_size: int = 16
+    grad_accum: int = 1
+    lora: int | None = None
+    max_length: int = 1024
+    warmup: float = 0.1
+    checkpoint_every: int = 100
+
+    def learn(self, policy: HFPolicy, lessons: Lessons, ctx: Context) -> Mapping[str, float]:
+        """Train on ``lessons.demonstrations``; nothing is done when there are none.
+
+        Returns ``loss`` (nats a token, weighted; the last tenth of the steps), ``loss_first``,
+        ``token_accuracy``, ``demonstrations`` and ``steps``.
+        """
+        rows = data.demonstration_rows(policy, lessons.demonstrations, self.max_length)
+        if not rows:
+            return {"demonstrations": 0.0, "steps": 0.0}
+        name = identity(
+            dataclasses.asdict(self), [d.id for d in lessons.demonstrations], policy.fingerprint()
+        )
+        folder = ctx.workdir / f"sft-{name}"
+        with data.quiet():
+            trainer = self.trainer(policy, rows, ctx, folder)
+            try:
+                logs = data.train(trainer, folder)
+            finally:
+                release(policy)
+        figures = data.summary(logs, {"mean_token_accuracy": "token_accuracy"})
+        return figures | {"demonstrations": float(len(rows))}
+
+    def trainer(
+        self, policy: HFPolicy, rows: list[dict[str, Any]], ctx: Context, folder: Any
+    ) -> WeightedSFTTrainer:
+        """The trainer over ``rows`` of tokens, labels and weights."""
+        if self.lora and not policy.has_adapter:
+            torch.manual_seed(ctx.seed_for("adapter") % 2**63)
+            policy.add_adapter(data.lora_config(self.lora))
+        config = SFTConfig(
+            **data.arguments(
+                ctx,
+                folder,
+                device=policy.device,
+                learning_rate=self.learning_rate,
+                epochs=self.epochs,
+                steps=self.steps,
+                batch_size=self.batch_size,
+                grad_accum=self.grad_accum,
+                warmup=self.warmup,
+                checkpoint_every=self.checkpoint_every,
+            )
+        )
+        collate = DataCollatorForLanguageModeling(pad_token_id=policy.tokenizer.pad_token_id)
+
+        def with_weights(batch: list[dict[str, Any]]) -> dict[str, Any]:
+            weight = torch.tensor([row["weight"] for row in batch])
+            return {**collate(batch), "weight": weight}
+
+        return WeightedSFTTrainer(
+            model=policy.model,
+            args=config,
+            train_dataset=Dataset.from_list(rows),
+            data_collator=with_weights,
+            processing_class=policy.tokenizer,
+            callbacks=[data.Report(ctx, "sft")],
+        )
+
+
+class WeightedSFTTrainer(data.Plumbing, SFTTrainer):  # type: ignore[misc]
+    """TRL's SFT on finished columns, with a weight for each row."""
+
+    def __init__(self, *, train_dataset: Dataset, **kw: Any) -> None:
+        self.lengths = [len(ids) for ids in train_dataset["input_ids"]]
+        super().__init__(train_dataset=train_dataset, **kw)
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        weight_B = inputs.pop("weight")
+
+        def forward(**kw: Any) -> Any:
+            out = model(**kw)
+            if out.get("log_probs") is not None:
+                out = SimpleNamespace(**{**out, "log_probs": out.log_probs * weight_B[:, None]})
+            return out
+
+        return super().compute_loss(forward, inputs, return_outputs, num_items_in_batch)
