@@ -67,7 +67,9 @@ def load(name: str, languages: Sequence[str] = ("en",)) -> Corpus:
         return Corpus(name, tuple(split_by_phrase(found, test=64, dev=30)))
     readers = {"csv": _csv, "ljspeech": _ljspeech, "libritts": _libritts}
     if kind not in readers:
-        raise UserError(f"unknown corpus {name!r}", "use prompts, csv:, ljspeech: or libritts:FOLDER")
+        raise UserError(
+            f"unknown corpus {name!r}", "use prompts, csv:, ljspeech: or libritts:FOLDER"
+        )
     folder = Path(where).expanduser()
     if not folder.is_dir():
         raise UserError(f"corpus folder {where!r} is not there", f"check the path after {kind}:")

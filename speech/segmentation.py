@@ -61,12 +61,11 @@ def segment(
     paths = {i: _even(chains[i], quiet[i]) for i in members}
     count = 2 * len(names)
     for _ in range(iterations):
-        mean, variance = _estimate([features[i] for i in members],
-                                   [chains[i].states[paths[i]] for i in members], count)
+        mean, variance = _estimate(
+            [features[i] for i in members], [chains[i].states[paths[i]] for i in members], count
+        )
         paths = {i: _viterbi(chains[i], _loglik(features[i], mean, variance)) for i in members}
-    return [
-        _segments(chains[i], paths[i]) if usable[i] else None for i in range(len(features))
-    ]
+    return [_segments(chains[i], paths[i]) if usable[i] else None for i in range(len(features))]
 
 
 def _chain(line: Sequence[str], number: dict[str, int]) -> _Chain:
@@ -151,8 +150,12 @@ def _viterbi(chain: _Chain, loglik: Floats) -> NDArray[np.int64]:
 def _segments(chain: _Chain, path: NDArray[np.int64]) -> list[Segment]:
     """Runs of states as segments; the two states of a phone are one segment."""
     segments: list[Segment] = []
-    unit = np.cumsum([1 if i == 0 or chain.skippable[i] or chain.skippable[i - 1] or _starts(chain, i)
-                      else 0 for i in range(len(chain.states))])
+    unit = np.cumsum(
+        [
+            1 if i == 0 or chain.skippable[i] or chain.skippable[i - 1] or _starts(chain, i) else 0
+            for i in range(len(chain.states))
+        ]
+    )
     for t, state in enumerate(path):
         name = chain.names[state]
         if t and unit[state] == unit[path[t - 1]]:

@@ -7,9 +7,11 @@ the split quantiser of Mimi (arXiv 2410.00037, section 3.3). The decoder predict
 phase of an STFT (Vocos, arXiv 2306.00814), which CPUs train and run far faster than transposed
 convolutions on samples. Blocks are ConvNeXt (arXiv 2201.03545) in one dimension.
 
-Deviations: the first codebook is the set of k-means centroids of the *predicted* states and takes
-no reconstruction gradient, so it stays phonetic; the residual is taken against a learnt table of
-the first codebook in the acoustic latent, so any number of codebooks decodes.
+Deviations: the first codebook is the set of k-means centroids of the *predicted* states, in the
+linear projection that tells phones apart best, and takes no reconstruction gradient, so it stays
+phonetic (CosyVoice, arXiv 2407.05407, section 2.1, supervises its tokens by a recogniser with the
+same aim); the residual is taken against a learnt table of the first codebook in the acoustic
+latent, so any number of codebooks decodes.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ class SpectralConfig:
     semantic_width: int = 160
     latent: int = 64
     semantic_size: int = 256
+    discriminants: int = 32
     acoustic_size: int = 512
     acoustic_books: int = 7
     encoder_blocks: tuple[int, int] = (2, 2)
@@ -133,7 +136,8 @@ class SpectralCodec(nn.Module):
         self.config = c = config or SpectralConfig()
         self.semantic = Encoder(c.mels, c.semantic_width, c.semantic_blocks, c.latent)
         self.acoustic = Encoder(c.mels, c.width, c.encoder_blocks, c.latent)
-        self.centroids = nn.Buffer(torch.zeros(c.semantic_size, c.latent))
+        self.projection = nn.Buffer(torch.zeros(c.latent, c.discriminants))
+        self.centroids = nn.Buffer(torch.zeros(c.semantic_size, c.discriminants))
         self.table = nn.Embedding(c.semantic_size, c.latent)
         self.residual = ResidualVectorQuantization(
             num_quantizers=c.acoustic_books,
@@ -145,7 +149,9 @@ class SpectralCodec(nn.Module):
             threshold_ema_dead_code=0.2,
         )
         self.decoder = Decoder(c)
-        bank = melscale_fbanks(513, 0.0, c.sample_rate / 2, c.mels, c.sample_rate, "slaney", "slaney")
+        bank = melscale_fbanks(
+            513, 0.0, c.sample_rate / 2, c.mels, c.sample_rate, "slaney", "slaney"
+        )
         self.bank = nn.Buffer(bank.T.contiguous(), persistent=False)
         self.window = nn.Buffer(torch.hann_window(640), persistent=False)
 
@@ -163,7 +169,10 @@ class SpectralCodec(nn.Module):
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
-        return (self.config.semantic_size, *[self.config.acoustic_size] * self.config.acoustic_books)
+        return (
+            self.config.semantic_size,
+            *[self.config.acoustic_size] * self.config.acoustic_books,
+        )
 
     @property
     def codebooks(self) -> int:
@@ -192,8 +201,8 @@ class SpectralCodec(nn.Module):
         return ((self.bank @ spectrum).clamp(min=1e-4).log() + 4.0) / 2.5
 
     def semantic_codes(self, mel: Tensor) -> Tensor:
-        """First codebook ``(B, F)``: the centroid nearest to the predicted recogniser state."""
-        states = self.semantic(mel).transpose(1, 2)
+        """First codebook ``(B, F)``: the centroid nearest to the projected state."""
+        states = self.semantic(mel).transpose(1, 2) @ self.projection
         return torch.cdist(states, self.centroids.expand(len(states), -1, -1)).argmin(-1)
 
     def embed(self, codes: Tensor) -> Tensor:
@@ -240,7 +249,9 @@ class SpectralCodec(nn.Module):
         settings.pop("kind", None)
         lists = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
         codec = cls(SpectralConfig(**lists))
-        weights = {k: t.float() if t.is_floating_point() else t for k, t in
-                   load_file(folder / "model.safetensors").items()}
+        weights = {
+            k: t.float() if t.is_floating_point() else t
+            for k, t in load_file(folder / "model.safetensors").items()
+        }
         codec.load_state_dict(weights, strict=False)
         return codec.eval()

@@ -35,9 +35,10 @@ def encoder_states(
     from faster_whisper import WhisperModel
     from faster_whisper.feature_extractor import FeatureExtractor
 
-    from speech.judges import whisper_folder
+    from common import registry
 
-    model = WhisperModel(str(whisper_folder()), device="cpu", compute_type="float32")
+    folder = registry.get("whisper-tiny.en")
+    model = WhisperModel(str(folder), device="cpu", compute_type="float32")
     extract = FeatureExtractor()
     states: list[list[Floats]] = [[] for _ in waves]
     windows = list(_pack([len(wave) for wave in waves]))

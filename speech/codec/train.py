@@ -19,10 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from speech.codec.adversarial import Discriminator, discriminator_loss, generator_losses
+from speech.codec.losses import multi_scale_mel
 from speech.codec.spectral import SpectralCodec, SpectralConfig
 from speech.training import generator, run_steps
 
 Floats = NDArray[np.float32]
+Labels = NDArray[np.int64]
 Report = Callable[[int, int, str], None]
 
 
@@ -32,8 +35,8 @@ class CodecTraining:
 
     codec: SpectralConfig = field(default_factory=SpectralConfig)
     seed: int = 0
-    semantic_steps: int = 1200
-    acoustic_steps: int = 3500
+    semantic_steps: int = 1000
+    acoustic_steps: int = 2400
     adversarial_steps: int = 1500
     batch: int = 16
     acoustic_batch: int = 8
@@ -42,6 +45,7 @@ class CodecTraining:
     adversarial_seconds: float = 0.5
     adversarial_batch: int = 8
     learning_rate: float = 1e-3
+    phone_weight: float = 0.5
 
 
 class Crops:
@@ -67,17 +71,20 @@ def train_codec(
     config: CodecTraining,
     waves: Sequence[Floats],
     states: Sequence[Floats],
+    phones: Sequence[Labels],
     folder: Path,
     progress: Report | None = None,
 ) -> SpectralCodec:
     """Train a codec on 16 kHz ``waves`` with the recogniser's ``states`` (see ``teacher.py``).
+
+    ``phones`` numbers the phone heard in each frame, -1 where it is not known.
 
     Continues from what lies in ``folder``, where curves and checkpoints are kept.
     """
     torch.manual_seed(config.seed)
     codec = SpectralCodec(config.codec)
     crops = Crops(waves, codec.hop)
-    train_semantic(config, codec, crops, states, folder, progress)
+    train_semantic(config, codec, crops, states, phones, folder, progress)
     train_acoustic(config, codec, crops, folder, progress)
     train_adversarial(config, codec, crops, folder, progress)
     return codec.eval()
@@ -97,10 +104,15 @@ def train_semantic(
     codec: SpectralCodec,
     crops: Crops,
     states: Sequence[Floats],
+    phones: Sequence[Labels],
     folder: Path,
     progress: Report | None = None,
 ) -> None:
-    """Regress the recogniser's states from mel, then cluster the predictions."""
+    """Predict the recogniser's states and the phone from mel, then cluster the predictions.
+
+    Clusters of the states themselves agree with the phones in 46% of the frames; in the
+    projection of a linear discriminant analysis the same number of clusters does in 62%.
+    """
     done = folder / "semantic-done.pt"
     if done.is_file():
         codec.load_state_dict(torch.load(done, weights_only=True), strict=False)
@@ -109,43 +121,63 @@ def train_semantic(
     target = torch.from_numpy(np.concatenate([(s - mean) @ top / scale for s in states]))
     if len(target) != len(crops.wave) // codec.hop:
         raise ValueError(f"{len(target)} states for {len(crops.wave) // codec.hop} frames")
-    optimizer = torch.optim.AdamW(codec.semantic.parameters(), config.learning_rate)
+    heard = torch.from_numpy(np.concatenate(phones))
+    head = torch.nn.Linear(codec.config.latent, int(heard.max()) + 1)
+    optimizer = torch.optim.AdamW(
+        [*codec.semantic.parameters(), *head.parameters()], config.learning_rate
+    )
 
     def step(i: int) -> dict[str, float]:
         wave, frames = crops.draw(config.seed, i, config.batch, config.semantic_seconds)
         wanted = torch.stack([target[f] for f in frames])
         predicted = codec.semantic(codec.log_mel(wave)).transpose(1, 2)
         inner = slice(10, -10)  # the crop's edges lack the context that the teacher had
-        loss = F.mse_loss(predicted[:, inner], wanted[:, inner])
+        regression = F.mse_loss(predicted[:, inner], wanted[:, inner])
+        labels = torch.stack([heard[f] for f in frames])[:, inner].flatten()
+        told = head(predicted[:, inner]).flatten(0, 1)
+        known = labels >= 0
+        naming = F.cross_entropy(told[known], labels[known], label_smoothing=0.1)
+        loss = regression + config.phone_weight * naming
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(codec.semantic.parameters(), 1.0)
         optimizer.step()
-        explained = 1 - loss.item() / wanted.var().item()
-        return {"mse": loss.item(), "explained": explained}
+        explained = 1 - regression.item() / wanted.var().item()
+        right = (told[known].argmax(-1) == labels[known]).float().mean().item()
+        return {"explained": explained, "phones": right}
 
     run_steps(
         "semantic",
         folder,
         config.semantic_steps,
         step,
-        {"semantic": codec.semantic},
+        {"semantic": codec.semantic, "head": head},
         {"semantic": optimizer},
         progress=progress,
     )
-    codec.centroids.copy_(cluster_predictions(config, codec, crops))
-    keep = {k: v for k, v in codec.state_dict().items() if k.startswith(("semantic.", "centroids"))}
+    cluster_predictions(config, codec, predict_states(codec, crops), heard)
+    parts = ("semantic.", "projection", "centroids")
+    keep = {k: v for k, v in codec.state_dict().items() if k.startswith(parts)}
     torch.save(keep, done)
 
 
-def cluster_predictions(config: CodecTraining, codec: SpectralCodec, crops: Crops) -> Tensor:
-    """k-means centroids of the predicted states of all recordings."""
+def cluster_predictions(
+    config: CodecTraining, codec: SpectralCodec, predicted: Tensor, heard: Tensor
+) -> None:
+    """Fill in the codec's projection and the first codebook from its predictions ``(F, latent)``."""
     from sklearn.cluster import MiniBatchKMeans
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
+    known = (heard >= 0).numpy()
+    points = predicted.numpy()
+    count = min(codec.config.discriminants, len(np.unique(heard[known])) - 1)
+    analysis = LinearDiscriminantAnalysis(n_components=count)
+    analysis.fit(points[known], heard.numpy()[known])
+    codec.projection[:, :count] = torch.from_numpy(analysis.scalings_[:, :count].astype(np.float32))
     means = MiniBatchKMeans(
         codec.config.semantic_size, random_state=config.seed, batch_size=8192, n_init=3
-    ).fit(predict_states(codec, crops).numpy())
-    return torch.from_numpy(means.cluster_centers_.astype(np.float32))
+    ).fit((predicted @ codec.projection).numpy())
+    codec.centroids.copy_(torch.from_numpy(means.cluster_centers_.astype(np.float32)))
 
 
 @torch.no_grad()
@@ -171,7 +203,7 @@ def train_acoustic(
     parameters = [p for module in modules.values() for p in module.parameters()]
     optimizer = torch.optim.AdamW(parameters, config.learning_rate, betas=(0.8, 0.99))
     predicted = predict_states(codec, crops)
-    first = torch.cdist(predicted, codec.centroids).argmin(-1)
+    first = torch.cdist(predicted @ codec.projection, codec.centroids).argmin(-1)
     codec.train()
 
     def step(i: int) -> dict[str, float]:
@@ -179,7 +211,11 @@ def train_acoustic(
         base = codec.table(torch.stack([first[frames] for frames in at])).transpose(1, 2)
         # One batch in six hears the first codebook alone, the rest a random number of them all.
         random = generator(config.seed, "books", i)
-        books = 0 if random.random() < 1 / 6 else int(random.integers(1, config.codec.acoustic_books + 1))
+        books = (
+            0
+            if random.random() < 1 / 6
+            else int(random.integers(1, config.codec.acoustic_books + 1))
+        )
         latent, commitment = base, torch.zeros(())
         if books:
             residual = codec.acoustic(codec.log_mel(wave)) - base

@@ -38,7 +38,7 @@ class ARTraining:
     layers: int = 5
     heads: int = 3
     seed: int = 0
-    steps: int = 3000
+    steps: int = 2000
     batch_tokens: int = 2000
     learning_rate: float = 1.5e-3
     dropout: float = 0.1
@@ -46,6 +46,11 @@ class ARTraining:
     voice: float = 0.1
     voice_frames: int = 150
     longest: int = 640
+    corruption: float = 0.4
+    """Up to this share of a row's codes is replaced in the input, so that sampled mistakes do not
+    lead the model astray and a few recordings cannot be learnt by heart."""
+    speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
+    """Each recording is heard at these speeds, which also changes its codes."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,8 @@ def build(config: ARTraining, tokenizer: PreTrainedTokenizerFast) -> LlamaForCau
 
 
 Word = tuple[tuple[str, ...], list[Segment]]
+Example = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Input ids, and labels with the prompt ignored."""
 
 
 def words(spoken: Spoken) -> list[Word]:
@@ -151,22 +158,31 @@ class Batches:
         self.config, self.tokenizer, self.corpus = config, tokenizer, corpus
         self.words = [(spoken, words(spoken)) for spoken in corpus]
         self.vocabulary = tokenizer.get_vocab()
+        self.first_code = self.vocabulary["<c0>"]
         self.weights = np.array([len(s.codes) for s in corpus], float)
         self.weights /= self.weights.sum()
 
-    def example(self, random: np.random.Generator) -> tuple[list[int], int]:
-        """Token ids of a prompt and its completion, and the prompt's length."""
+    def example(self, random: np.random.Generator) -> Example:
+        """A prompt and its completion, some of whose codes are replaced in the input."""
         c = self.config
         while True:
-            whole = self.corpus[int(random.choice(len(self.corpus), p=self.weights))]
-            spoken = splice(self.words, random) if random.random() < c.splice else whole
+            spoken = self.corpus[int(random.choice(len(self.corpus), p=self.weights))]
+            if random.random() < c.splice:
+                spoken = splice(self.words, random)
             voice: Sequence[int] = ()
             if random.random() < c.voice:
                 other = self.corpus[int(random.choice(len(self.corpus), p=self.weights))]
                 voice = list(other.codes[: c.voice_frames])
-            pair = encode(self.vocabulary, spoken, voice)
-            if len(pair[0]) <= c.longest:
-                return pair
+            ids, start = encode(self.vocabulary, spoken, voice)
+            if len(ids) <= c.longest:
+                break
+        wanted = np.array(ids)
+        shown = wanted.copy()
+        swap = random.random(len(ids)) < random.uniform(0, c.corruption)
+        swap &= (wanted >= self.first_code) & (np.arange(len(ids)) >= start)
+        shown[swap] = random.integers(self.first_code, len(self.vocabulary), int(swap.sum()))
+        wanted[:start] = IGNORED
+        return shown, wanted
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Token ids ``(B, T)`` right-padded, and labels that count completions only."""
@@ -192,15 +208,23 @@ def encode(
     return [vocabulary.get(symbol, unknown) for symbol in (*first, *then)], len(first)
 
 
-def pad(examples: Sequence[tuple[list[int], int]], padding: int) -> tuple[Tensor, Tensor]:
+def pad(examples: Sequence[Example], padding: int) -> tuple[Tensor, Tensor]:
     """Ids ``(B, T)`` and labels, where prompts and padding are ignored."""
-    length = max(len(ids) for ids, _ in examples)
+    length = max(len(shown) for shown, _ in examples)
     tokens = torch.full((len(examples), length), padding)
     labels = torch.full((len(examples), length), IGNORED)
-    for row, (ids, start) in enumerate(examples):
-        tokens[row, : len(ids)] = torch.tensor(ids)
-        labels[row, start : len(ids)] = torch.tensor(ids[start:])
+    for row, (shown, wanted) in enumerate(examples):
+        tokens[row, : len(shown)] = torch.from_numpy(shown)
+        labels[row, : len(wanted)] = torch.from_numpy(wanted)
     return tokens, labels
+
+
+def whole(vocabulary: Mapping[str, int], spoken: Spoken) -> Example:
+    """``spoken`` as it was recorded, for validation."""
+    ids, start = encode(vocabulary, spoken)
+    wanted = np.array(ids)
+    wanted[:start] = IGNORED
+    return np.array(ids), wanted
 
 
 def code_loss(
@@ -234,7 +258,7 @@ def train_ar(
         model.parameters(), config.learning_rate, betas=(0.9, 0.98), weight_decay=0.05
     )
     vocabulary = tokenizer.get_vocab()
-    validation = [pad([encode(vocabulary, s)], tokenizer.pad_token_id) for s in held_out]
+    validation = [pad([whole(vocabulary, s)], tokenizer.pad_token_id) for s in held_out]
 
     def step(i: int) -> dict[str, float]:
         model.train()

@@ -120,8 +120,9 @@ class MaskedCodes(nn.Module):
         order = sorted(range(len(first)), key=lambda i: len(first[i]))
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
-            codes = self._decode([first[i] for i in rows], voice, [seeds[i] for i in rows],
-                                 temperature)
+            codes = self._decode(
+                [first[i] for i in rows], voice, [seeds[i] for i in rows], temperature
+            )
             for i, row in zip(rows, codes, strict=True):
                 results[i] = row[:, : len(first[i])]
         return [r for r in results if r is not None]
@@ -173,8 +174,9 @@ class MaskedCodes(nn.Module):
 
         settings = json.loads((folder / "config.json").read_text())
         settings.pop("kind")
-        model = cls(NARConfig(**{k: tuple(v) if isinstance(v, list) else v
-                                 for k, v in settings.items()}))
+        model = cls(
+            NARConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+        )
         weights = load_file(folder / "model.safetensors")
         model.load_state_dict({k: t.float() for k, t in weights.items()})
         return model.eval()

@@ -1,17 +1,19 @@
 """One stream of symbols for text and codec tokens, so that any causal LM tooling works on it.
 
 A prompt is ``<text> k ɔː l | … <speech>``, with ``<voice> <c17> …`` before it for a voice prompt.
-A completion names each phone and then the first-codebook codes heard while it lasts:
-``k <c9> <c9> <c31> ɔː <c4> …``, ends with ``</s>``, and has ``_`` for silence. The echo of the
-phones ties every code to a place in the text: plain streams of codes needed five times the
-training before anything was intelligible (``docs/lab-notes.md``). :class:`Monotonic` can hold a
-sampler to the order of the text; a server without it samples the same stream freely.
+A completion says aloud what it is saying, one phone ahead: ``k ɔː <c9> <c9> <c31> l <c4> …``.
+Before the codes of a phone stand that phone and the next one, ``_`` is silence, ``#`` follows the
+last phone, ``</s>`` ends. The echo ties every code to a place in the text and to its neighbours;
+a plain stream of codes needs far more speech than we have before anything is intelligible
+(``docs/lab-notes.md``). :class:`Monotonic` can hold a sampler to the order of the text; a server
+without it samples the same stream freely.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
-VOICE, TEXT, SPEECH = "<voice>", "<text>", "<speech>"
+VOICE, TEXT, SPEECH, LAST = "<voice>", "<text>", "<speech>", "#"
 CODE = re.compile(r"<c(\d+)>")
 
 
@@ -33,7 +35,7 @@ def tokenizer(phones: Iterable[str], codes: int) -> PreTrainedTokenizerFast:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    symbols = [PAD, BOS, EOS, UNKNOWN, VOICE, TEXT, SPEECH, WORD_END, SILENCE]
+    symbols = [PAD, BOS, EOS, UNKNOWN, VOICE, TEXT, SPEECH, LAST, WORD_END, SILENCE]
     symbols += sorted(set(phones) - set(symbols))
     symbols += [f"<c{i}>" for i in range(codes)]
     model = models.WordLevel({s: i for i, s in enumerate(symbols)}, unk_token=UNKNOWN)
@@ -52,9 +54,10 @@ def prompt(phones: Sequence[str], voice: Sequence[int] = ()) -> str:
 
 def completion(segments: Iterable[Segment], codes: Sequence[int]) -> str:
     """The stream of ``segments`` with their codes, ended."""
-    symbols: list[str] = []
-    for segment in segments:
-        symbols.append(segment.phone)
+    segments = list(segments)
+    symbols = [segments[0].phone]
+    for segment, following in zip(segments, [*(s.phone for s in segments[1:]), LAST], strict=True):
+        symbols.append(following)
         symbols += [f"<c{c}>" for c in codes[segment.start : segment.end]]
     return " ".join([*symbols, EOS])
 
@@ -70,11 +73,13 @@ def phones_of(text: str) -> list[str]:
 
 
 class Monotonic:
-    """A mask that holds samples to the text: phones in order, each with a code, end at the end.
+    """Holds samples to the text: its phones in order, each with a code or more.
 
-    Called by the sampler with the rows that are still running; after a phone at least one code
-    must follow, silence may stand at the ends and between words, and no phone may last longer
-    than ``longest`` frames.
+    The model chooses between a code, silence and going on; *which* phone it goes on to is read
+    from the text. So what the model gives to any phone counts for the one whose turn it is: were
+    the others only forbidden, a model that is unsure which phone comes next would hardly ever go
+    on. Silence may stand at the ends and between words; nothing lasts longer than ``longest``
+    frames. Phones that the vocabulary lacks are left out.
     """
 
     def __init__(
@@ -82,52 +87,70 @@ class Monotonic:
     ) -> None:
         vocabulary = tokenizer.get_vocab()
         self.size = len(vocabulary)
-        self.silence, self.end = vocabulary[SILENCE], vocabulary[EOS]
+        self.silence, self.last = vocabulary[SILENCE], vocabulary[LAST]
+        self.end = vocabulary[EOS]
         self.is_code = torch.zeros(self.size, dtype=torch.bool)
         self.is_code[[i for s, i in vocabulary.items() if CODE.fullmatch(s)]] = True
         self.longest = longest
-        unknown = vocabulary[UNKNOWN]
-        self.lines: list[list[int]] = []
-        self.word_ends: list[set[int]] = []
-        for text in prompts:
-            line: list[int] = []
-            ends = {0}
-            for phone in phones_of(text):
-                if phone == WORD_END:
-                    ends.add(len(line))
-                elif (number := vocabulary.get(phone, unknown)) != unknown:
-                    line.append(number)
-            self.lines.append(line)
-            self.word_ends.append(ends)
-        self.place = [0] * len(prompts)
-        self.spoken = [0] * len(prompts)  # codes since the last phone or silence
-        self.silent = [False] * len(prompts)
+        self.rows = [_Place(*self._line(text, vocabulary)) for text in prompts]
 
-    def __call__(self, rows: Sequence[int], last: Tensor | None) -> Tensor:
-        """``(len(rows), V)`` of what may come next, after ``last`` ``(len(rows),)`` was drawn."""
-        allowed = torch.zeros(len(rows), self.size, dtype=torch.bool)
-        drawn = last.tolist() if last is not None else [None] * len(rows)
+    @staticmethod
+    def _line(text: str, vocabulary: dict[str, int]) -> tuple[list[int], set[int]]:
+        line: list[int] = []
+        ends = {0}
+        for phone in phones_of(text):
+            if phone == WORD_END:
+                ends.add(len(line))
+            elif phone in vocabulary:
+                line.append(vocabulary[phone])
+        return line, ends | {len(line)}
+
+    def __call__(self, rows: Sequence[int], so_far: Tensor, logits: Tensor) -> Tensor:
+        """Scores ``(B, V)`` of the next symbol for prompts ``rows`` after ``so_far`` ``(B, t)``.
+
+        ``logits`` are the model's. To be called for every ``t`` in turn: only the newest column
+        of ``so_far`` is read.
+        """
+        drawn = so_far[:, -1].tolist() if so_far.shape[1] else [None] * len(rows)
+        names = logits.masked_fill(self.is_code, -torch.inf)
+        silence = names[:, self.silence].clone()
+        names[:, self.silence] = -torch.inf
+        going_on = names.logsumexp(-1)
+        scores = torch.full_like(logits, -torch.inf)
         for i, (row, token) in enumerate(zip(rows, drawn, strict=True)):
+            place = self.rows[row]
             if token is not None:
-                self._advance(row, token)
-            line, place = self.lines[row], self.place[row]
-            started = place > 0 or self.silent[row]
-            if started and self.spoken[row] < self.longest:
-                allowed[i] |= self.is_code
-            if self.spoken[row] or not started:
-                if place < len(line):
-                    allowed[i, line[place]] = True
-                else:
-                    allowed[i, self.end] = True
-                if place in self.word_ends[row] and not self.silent[row]:
-                    allowed[i, self.silence] = True
-        return allowed
+                self._advance(place, token)
+            if place.announced >= 2 and place.frames < self.longest:
+                scores[i] = torch.where(self.is_code, logits[i], scores[i])
+            if place.announced < 2 or place.frames:
+                scores[i, self._next(place)] = going_on[i]
+                if place.read in place.word_ends and place.newest not in (self.silence, self.last):
+                    scores[i, self.silence] = silence[i]
+        return scores
 
-    def _advance(self, row: int, token: int) -> None:
-        if token == self.silence:
-            self.silent[row], self.spoken[row] = True, 0
-        elif self.is_code[token]:
-            self.spoken[row] += 1
-        elif token != self.end:
-            self.place[row] += 1
-            self.silent[row], self.spoken[row] = False, 0
+    def _next(self, place: _Place) -> int:
+        """The symbol with which ``place`` goes on."""
+        if place.newest == self.last:
+            return self.end
+        return place.line[place.read] if place.read < len(place.line) else self.last
+
+    def _advance(self, place: _Place, token: int) -> None:
+        if self.is_code[token]:
+            place.frames += 1
+        else:
+            place.read += token not in (self.silence, self.last)
+            place.announced += 1
+            place.newest, place.frames = token, 0
+
+
+@dataclass
+class _Place:
+    """How far a row has come: phones read, names announced, codes since the newest name."""
+
+    line: list[int]
+    word_ends: set[int]
+    read: int = 0
+    announced: int = 0
+    newest: int = -1
+    frames: int = 0

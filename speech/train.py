@@ -1,0 +1,258 @@
+"""How the starters in ``assets/`` are made: ``upspiral speech train codec|ar|nar``.
+
+The parts build on one another: the recogniser's states teach the codec's first quantiser and
+place the phones in the recordings; the codec's tokens are what the AR and the NAR learn. Each
+part continues where it was stopped, and finds what it needs of the earlier ones in the same
+folder.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from common.errors import UserError
+from speech import audio, corpora
+from speech.codec.spectral import SpectralCodec, SpectralConfig
+from speech.codec.train import CodecTraining, principal_components, train_codec
+from speech.corpora import Utterance
+from speech.lm.ar import ARTraining, Spoken, train_ar
+from speech.lm.nar import NARConfig, NARTraining, train_nar
+from speech.segmentation import Segment, segment
+from speech.text import phonemes
+
+if TYPE_CHECKING:
+    from speech.codec import Codec
+
+Report = Callable[[int, int, str], None]
+Floats = NDArray[np.float32]
+Placed = dict[str, tuple[list[str], list[Segment]]]
+"""Phones (with word ends) and their places in a recording, by utterance id."""
+QUIET = 3e-5  # mean square of a frame without speech in the recorded prompts
+
+
+@dataclass(frozen=True)
+class StarterRecipe:
+    """One dial set for all three parts."""
+
+    codec: CodecTraining = CodecTraining()
+    ar: ARTraining = ARTraining()
+    nar: NARTraining = NARTraining()
+    languages: tuple[str, ...] = ("en", "es")
+
+
+def starter() -> StarterRecipe:
+    """What made the weights in ``assets/``: two to three hours on two cores."""
+    return StarterRecipe()
+
+
+def tiny() -> StarterRecipe:
+    """The same in a few minutes, to see that it runs; not intelligible."""
+    small = SpectralConfig(width=64, semantic_width=64, semantic_size=64, acoustic_size=64,
+                           acoustic_books=3)  # fmt: skip
+    return StarterRecipe(
+        CodecTraining(small, semantic_steps=60, acoustic_steps=60, adversarial_steps=10),
+        ARTraining(width=64, layers=2, heads=2, steps=60),
+        NARTraining(NARConfig((64, 64, 64, 64), width=64, blocks=2), steps=60),
+        ("en",),
+    )
+
+
+RECIPES: dict[str, Callable[[], StarterRecipe]] = {"starter": starter, "tiny": tiny}
+
+
+@dataclass(frozen=True)
+class Recording:
+    """An utterance with its sound at 16 kHz."""
+
+    utterance: Utterance
+    wave: Floats
+
+
+def recordings(languages: Sequence[str]) -> list[Recording]:
+    """The recorded prompts of train and dev; nobody trains on test."""
+    corpus = corpora.load("prompts", languages)
+    return [
+        Recording(u, audio.read(u.path)) for u in corpus.utterances if u.split in ("train", "dev")
+    ]
+
+
+def teacher_states(found: Sequence[Recording], folder: Path, progress: Report) -> list[Floats]:
+    """Encoder states of the recogniser for each recording, kept in ``folder``."""
+    from speech.codec.teacher import encoder_states
+
+    cache = folder / "states.npz"
+    if cache.is_file():
+        with np.load(cache) as kept:
+            return [kept[r.utterance.id].astype(np.float32) for r in found]
+    states = encoder_states([r.wave for r in found], progress)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / "states.partial.npz"
+    np.savez(
+        partial,
+        **{r.utterance.id: s.astype(np.float16) for r, s in zip(found, states, strict=True)},
+    )
+    partial.replace(cache)
+    return states
+
+
+def segments(found: Sequence[Recording], states: Sequence[Floats], folder: Path) -> Placed:
+    """Phones and their places in each English recording, by utterance id; kept in ``folder``."""
+    cache = folder / "segments.json.gz"
+    if cache.is_file():
+        return load_segments(cache)
+    mine = [i for i, r in enumerate(found) if r.utterance.language == "en"]
+    lines = phonemes([found[i].utterance.text for i in mine])
+    mean, top, _ = principal_components(np.concatenate([states[i] for i in mine]), 32)
+    projected = [(states[i] - mean) @ top for i in mine]
+    spread = np.concatenate(projected).std(0)
+    quiet = [_quiet(found[i].wave) for i in mine]
+    placed = segment([p / spread for p in projected], lines, quiet)
+    result = {
+        found[i].utterance.id: (line, where)
+        for i, line, where in zip(mine, lines, placed, strict=True)
+        if where
+    }
+    save_segments(result, cache)
+    return result
+
+
+def frame_labels(
+    found: Sequence[Recording], states: Sequence[Floats], placed: Placed
+) -> list[NDArray[np.int64]]:
+    """The number of the phone heard in each frame; -1 throughout where nobody placed any."""
+    names = sorted({s.phone for _, where in placed.values() for s in where})
+    number = {name: i for i, name in enumerate(names)}
+    labels = []
+    for recording, frames in zip(found, states, strict=True):
+        row = np.full(len(frames), -1, np.int64)
+        for s in placed.get(recording.utterance.id, ([], []))[1]:
+            row[s.start : s.end] = number[s.phone]
+        labels.append(row)
+    return labels
+
+
+def _quiet(wave: Floats, hop: int = 320) -> NDArray[np.bool_]:
+    frames = np.pad(wave, (0, -len(wave) % hop)).reshape(-1, hop)
+    quiet: NDArray[np.bool_] = (frames**2).mean(1) < QUIET
+    return quiet
+
+
+def save_segments(placed: Placed, path: Path) -> None:
+    """Write phones and segments as compressed JSON (segments as names and lengths)."""
+    rows = {
+        key: {"phones": " ".join(line), "segments": [[s.phone, s.end - s.start] for s in where]}
+        for key, (line, where) in placed.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.GzipFile(path, "wb", mtime=0) as out:
+        out.write(json.dumps(rows, ensure_ascii=False).encode())
+
+
+def load_segments(path: Path) -> Placed:
+    """Read what :func:`save_segments` wrote."""
+    result = {}
+    for key, row in json.loads(gzip.decompress(path.read_bytes())).items():
+        ends = np.cumsum([length for _, length in row["segments"]]).tolist()
+        where = [
+            Segment(phone, end - length, end)
+            for (phone, length), end in zip(row["segments"], ends, strict=True)
+        ]
+        result[key] = (row["phones"].split(), where)
+    return result
+
+
+def spoken(
+    codec: Codec,
+    found: Sequence[Recording],
+    placed: Placed,
+    speeds: Sequence[float] = (1.0,),
+) -> list[Spoken]:
+    """The recordings as the AR learns them, each at all ``speeds``."""
+    import soxr
+
+    result = []
+    for recording in found:
+        utterance = recording.utterance
+        if utterance.id not in placed:
+            continue
+        line, where = placed[utterance.id]
+        for speed in speeds:
+            wave = recording.wave
+            if speed != 1:
+                wave = soxr.resample(wave, 16_000, round(16_000 / speed)).astype(np.float32)
+            codes = codec.encode(torch.from_numpy(wave)[None])[0, 0].numpy()
+            scaled = stretch(where, len(codes))
+            if all(s.end > s.start for s in scaled):
+                result.append(Spoken(tuple(line), tuple(scaled), codes, utterance.speaker))
+    return result
+
+
+def stretch(where: Sequence[Segment], frames: int) -> list[Segment]:
+    """The same segments over ``frames`` frames."""
+    total = where[-1].end
+    edges = [0, *(round(s.end * frames / total) for s in where)]
+    return [Segment(s.phone, a, b) for s, a, b in zip(where, edges, edges[1:], strict=False)]
+
+
+def train(part: str, recipe: StarterRecipe, folder: Path, progress: Report) -> Path:
+    """Train one part and save it as ``folder/PART``; returns that folder.
+
+    Raises:
+        UserError: an earlier part is missing.
+    """
+    found = recordings(recipe.languages)
+    by_split = {s: [r for r in found if r.utterance.split == s] for s in ("train", "dev")}
+    out = folder / part
+    if part == "codec":
+        states = teacher_states(found, folder, progress)
+        placed = segments(found, states, folder)
+        mine = [i for i, r in enumerate(found) if r.utterance.split == "train"]
+        train_codec(
+            recipe.codec,
+            [found[i].wave for i in mine],
+            [states[i] for i in mine],
+            frame_labels([found[i] for i in mine], [states[i] for i in mine], placed),
+            folder / "work",
+            progress,
+        ).save(out)
+        return out
+    if not (folder / "codec/config.json").is_file():
+        raise UserError(f"no codec in {folder}", "first run: upspiral speech train codec")
+    codec = SpectralCodec.load(folder / "codec")
+    if part == "ar":
+        placed = segments(found, teacher_states(found, folder, progress), folder)
+        learn = spoken(codec, by_split["train"], placed, recipe.ar.speeds)
+        check = spoken(codec, by_split["dev"], placed)
+        size = codec.codebook_sizes[0]
+        model, tokenizer = train_ar(recipe.ar, learn, check, size, folder / "work", progress)
+        model.half().save_pretrained(out)
+        tokenizer.save_pretrained(out)
+        return out
+    coded = {
+        s: [
+            (r.utterance.speaker, codec.encode(torch.from_numpy(r.wave)[None])[0].numpy())
+            for r in by_split[s]
+        ]
+        for s in ("train", "dev")
+    }
+    sizes = codec.codebook_sizes[: len(recipe.nar.model.sizes)]
+    settings = replace(recipe.nar, model=replace(recipe.nar.model, sizes=sizes))
+    train_nar(settings, coded["train"], coded["dev"], folder / "work", progress).save(out)
+    from speech.vocoder import save_voice, voice_codes
+
+    voice = next(r.wave for r in found if r.utterance.id == "en/" + VOICE_OF_STARTER)
+    save_voice(voice_codes(codec, voice, len(sizes)), out)
+    return out
+
+
+VOICE_OF_STARTER = "vm-review"
+"""The recording in train whose first three seconds are the starter's voice prompt."""

@@ -1,0 +1,92 @@
+"""The stream's symbols round-trip, and the mask admits recorded streams and nothing out of order."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speech.lm import stream
+from speech.segmentation import SILENCE, Segment
+from speech.text import WORD_END
+
+PHONES = ("k", "ɔː", "l", "t")
+TOKENIZER = stream.tokenizer(PHONES, 16)
+EVEN = torch.zeros(1, len(TOKENIZER))
+
+
+def test_doubt_about_the_next_phone_does_not_slow_the_speech() -> None:
+    prompt = stream.prompt(["k", "l", "t", WORD_END])
+    k, l, code = (TOKENIZER.convert_tokens_to_ids(s) for s in ("k", "l", "<c0>"))
+    mask = stream.Monotonic(TOKENIZER, [prompt])
+    for drawn in ([], [k], [k, l]):
+        mask([0], torch.tensor(drawn, dtype=torch.long).reshape(1, -1), EVEN)
+    scores = mask([0], torch.tensor([[k, l, code]]), EVEN).softmax(-1)
+    names = len(TOKENIZER) - 16 - 1  # every symbol that is neither a code nor silence
+    expected = names / (names + 16)
+    assert abs(scores[0, TOKENIZER.convert_tokens_to_ids("t")].item() - expected) < 1e-5
+
+
+@st.composite
+def recordings(draw: st.DrawFn) -> tuple[list[str], list[Segment], list[int]]:
+    """Words of phones, silences between some, and one to five codes for each."""
+    words = draw(st.lists(st.lists(st.sampled_from(PHONES), min_size=1, max_size=3),
+                          min_size=1, max_size=4))  # fmt: skip
+    line: list[str] = []
+    names = [SILENCE] if draw(st.booleans()) else []
+    for word in words:
+        line += [*word, WORD_END]
+        names += word
+        if draw(st.booleans()):
+            names.append(SILENCE)
+    segments, at = [], 0
+    for name in names:
+        length = draw(st.integers(1, 5))
+        segments.append(Segment(name, at, at + length))
+        at += length
+    codes = draw(st.lists(st.integers(0, 15), min_size=at, max_size=at))
+    return line, segments, codes
+
+
+@given(recordings())
+def test_codes_and_phones_come_back(recording: tuple[list[str], list[Segment], list[int]]) -> None:
+    line, segments, codes = recording
+    text = stream.completion(segments, codes)
+    assert stream.codes(text) == codes
+    assert stream.phones_of(stream.prompt(line, [3, 4])) == line
+    assert stream.codes(stream.prompt(line, [3, 4])) == [3, 4]
+    ids = TOKENIZER(text)["input_ids"]
+    assert TOKENIZER.unk_token_id not in ids
+    assert TOKENIZER.decode(ids).split() == text.split()
+
+
+@given(recordings())
+def test_the_mask_admits_what_was_recorded(
+    recording: tuple[list[str], list[Segment], list[int]],
+) -> None:
+    line, segments, codes = recording
+    mask = stream.Monotonic(TOKENIZER, [stream.prompt(line)])
+    ids = TOKENIZER(stream.completion(segments, codes))["input_ids"]
+    for t, token in enumerate(ids):
+        so_far = torch.tensor([ids[:t]], dtype=torch.long).reshape(1, t)
+        assert mask([0], so_far, EVEN)[0, token] > -torch.inf
+
+
+@given(recordings(), st.integers(0, 2**32))
+def test_whatever_the_mask_admits_reads_the_text_in_order(
+    recording: tuple[list[str], list[Segment], list[int]], seed: int
+) -> None:
+    line, _, _ = recording
+    random = np.random.default_rng(seed)
+    mask = stream.Monotonic(TOKENIZER, [stream.prompt(line)], longest=3)
+    drawn: list[int] = []
+    while not drawn or drawn[-1] != TOKENIZER.eos_token_id:
+        so_far = torch.tensor(drawn, dtype=torch.long).reshape(1, -1)
+        choices = (mask([0], so_far, EVEN)[0] > -torch.inf).nonzero()[:, 0].tolist()
+        assert choices and len(drawn) < 400
+        drawn.append(int(random.choice(choices)))
+    symbols = TOKENIZER.convert_ids_to_tokens(drawn)
+    spoken = [s for s in symbols if s in PHONES]
+    assert spoken == [phone for phone in line if phone != WORD_END]
+    assert stream.codes(" ".join(symbols))
