@@ -1,8 +1,9 @@
 """EnCodec's architecture (arXiv 2210.13438) at 16 kHz and 50 frames a second.
 
-Encoder, decoder and quantiser are the encodec package's modules: strided convolutions with
-residual units and two LSTM layers, residual vector quantisation with codebooks that follow
-running means, and the mirror of the encoder. A linear layer on the first quantiser's output may
+Encoder, decoder and quantiser are the encodec package's modules, its codebooks mended
+(:mod:`speech.codec.quantizer`): strided convolutions with residual units and two LSTM layers,
+residual vector quantisation with codebooks that follow running means, and the mirror of the
+encoder. A linear layer on the first quantiser's output may
 predict a teacher's states, as in SpeechTokenizer (arXiv 2308.16692, section 3.2), so that the
 first codebook becomes phonetic. Trained by :mod:`speech.codec.train_seanet`.
 
@@ -24,6 +25,8 @@ import torch
 from encodec.modules import SEANetDecoder, SEANetEncoder
 from encodec.quantization import ResidualVectorQuantizer
 from torch import Tensor, nn
+
+from speech.codec.quantizer import mend
 
 LSTM_CONTEXT_SECONDS = 2.0
 
@@ -82,9 +85,9 @@ class SEANetCodec(nn.Module):
             dimension=c.latent,
             n_q=c.codebooks,
             bins=c.entries,
-            kmeans_iters=20,
             threshold_ema_dead_code=c.dead_use,  # type: ignore[arg-type]
         )
+        mend(self.quantizer.vq)
         self.projection = nn.Linear(c.latent, c.teacher) if c.teacher else None
         self.sample_rate = c.sample_rate
         self.hop = math.prod(c.ratios)
@@ -139,6 +142,30 @@ class SEANetCodec(nn.Module):
             codes, commitment = torch.stack(indices, 1), torch.cat(losses).mean()
         made = self.decoder(total)[:, 0, : wave.shape[-1]]
         return Reconstruction(made, codes, commitment, first)
+
+    @torch.no_grad()
+    def standardise(self, wave: Tensor) -> None:
+        """Set the encoder so that ``wave (B, T)`` moves each of its channels with unit spread.
+
+        Before training: the initialisation that belongs to weight normalisation (Salimans and
+        Kingma, arXiv 1602.07868, section 3). Without it speech moves the latents by a thousandth
+        of their size, the decoder learns an average sound and all frames share one entry.
+        """
+
+        def hook(layer: nn.Module, _: object, out: Tensor) -> Tensor:
+            mean, spread = out.mean((0, 2)), out.std((0, 2)) + 1e-5
+            at: Any = layer
+            at.weight_g.div_(spread[:, None, None])
+            at.bias.copy_((at.bias - mean) / spread)
+            return (out - mean[:, None]) / spread[:, None]
+
+        layers = [m for m in self.encoder.modules() if isinstance(m, nn.Conv1d)]
+        handles = [layer.register_forward_hook(hook) for layer in layers]
+        try:
+            self.encoder(wave[:, None])
+        finally:
+            for handle in handles:
+                handle.remove()
 
     @torch.no_grad()
     def seed_codebooks(self, wave: Tensor) -> None:

@@ -44,7 +44,7 @@ class SEANetTraining:
     adversarial_steps: int = 20_000
     batch: int = 8
     seconds: float = 1.0
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     commitment: float = 0.25
     distillation: float = 1.0
     discriminator_filters: int = 8
@@ -120,6 +120,13 @@ class _Trainer:
             extra["distillation"] = c.distillation * distance
         return wave, made, extra
 
+    def sample(self) -> Tensor:
+        """Crops ``(B, T)`` with several frames for each entry of a codebook."""
+        c = self.config
+        seconds = SEEDING_FRAMES * c.codec.entries / self.codec.frame_rate
+        clips = max(1, round(seconds / c.seconds))
+        return self.crops.draw(c.seed, -1, clips, c.seconds)[0]
+
     def optimizer(self, module: nn.Module, factor: float = 1.0) -> torch.optim.AdamW:
         rate = factor * self.config.learning_rate
         return torch.optim.AdamW(module.parameters(), rate, betas=(0.5, 0.9))
@@ -152,16 +159,14 @@ class _Trainer:
         )
 
     def warm_up(self, folder: Path, report: Report | None) -> None:
+        self.codec.standardise(self.sample())
         self.reconstruct("warmup", False, folder, self.config.warmup_steps, report)
 
     def quantised(self, folder: Path, report: Report | None) -> None:
-        c, codec = self.config, self.codec
         if not (folder / "quantised.pt").is_file():
-            torch.manual_seed(c.seed)
-            seconds = SEEDING_FRAMES * c.codec.entries / codec.frame_rate
-            clips = max(1, round(seconds / c.seconds))
-            codec.seed_codebooks(self.crops.draw(c.seed, -1, clips, c.seconds)[0])
-        self.reconstruct("quantised", True, folder, c.steps, report)
+            torch.manual_seed(self.config.seed)
+            self.codec.seed_codebooks(self.sample())
+        self.reconstruct("quantised", True, folder, self.config.steps, report)
 
     def adversarial(self, folder: Path, report: Report | None) -> None:
         c, codec = self.config, self.codec.train()

@@ -103,26 +103,21 @@ def test_both_formats_agree_on_the_same_weights(state_dict: Path) -> None:
     package = PretrainedCodec.from_state_dict(state_dict)
     theirs = EncodecModel(EncodecConfig())
     source, target = package.network.state_dict(), theirs.state_dict()
-    # Both list modules in the same order; the codebooks' buffers are ordered apart.
-    numbers = [v for k, v in source.items() if "_codebook" not in k]
-    names = [k for k in target if ".codebook." not in k]
-    order = {".weight_g": 0, ".original0": 0, ".weight_v": 1, ".original1": 1, ".bias": 2}
-
-    def sort_key(name: str) -> tuple[str, int]:
-        for suffix, rank in order.items():
-            if name.endswith(suffix):
-                return name.removesuffix(suffix).replace(".parametrizations.weight", ""), rank
-        return name, 3
-
-    package_names = [k for k in source if "_codebook" not in k]
-    del numbers
+    # Both list the same layers in the same order; only the names of their parts differ.
+    parts = {"weight_g": 0, "original0": 0, "weight_v": 1, "original1": 1}
 
     def grouped(keys: list[str]) -> list[list[str]]:
-        groups: dict[str, list[str]] = {}
+        layers: dict[str, list[str]] = {}
         for key in keys:
-            groups.setdefault(sort_key(key)[0], []).append(key)
-        return [sorted(g, key=lambda k: sort_key(k)[1]) for g in groups.values()]
+            layer, _, part = key.replace(".parametrizations.weight", "").rpartition(".")
+            group = layer if part in parts or part == "bias" else key
+            layers.setdefault(group, []).append(key)
+        return [
+            sorted(g, key=lambda k: parts.get(k.rpartition(".")[2], 2)) for g in layers.values()
+        ]
 
+    package_names = [k for k in source if "_codebook" not in k]
+    names = [k for k in target if ".codebook." not in k]
     for ours, other in zip(grouped(package_names), grouped(names), strict=True):
         for a, b in zip(ours, other, strict=True):
             target[b] = source[a]
