@@ -65,9 +65,13 @@ class Files:
         address = hashlib.blake2b(data, digest_size=20).hexdigest() + suffix
         target = self._at(address)
         if not target.exists():
-            with disk_errors(self.folder), self.staging() as folder:
-                _write(folder / "file", data)
-                self._settle(folder / "file", target)
+            half = self._half()
+            try:
+                with disk_errors(self.folder):
+                    _write(half, data)
+                    self._settle(half, target)
+            finally:
+                half.unlink(missing_ok=True)
         return address
 
     def put_folder(self, path: Path, move: bool = False) -> str:
@@ -106,7 +110,7 @@ class Files:
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """An empty folder on the store's disk, removed at the end of the block."""
-        folder = self._temporary / f"{os.getpid()}-{uuid.uuid4().hex}"
+        folder = self._half()
         with disk_errors(self.folder):
             folder.mkdir()
         try:
@@ -118,6 +122,9 @@ class Files:
         if not _ADDRESS.fullmatch(address):
             raise KeyError(address)
         return self.folder / address[:2] / address
+
+    def _half(self) -> Path:
+        return self._temporary / f"{os.getpid()}-{uuid.uuid4().hex}"
 
     def _settle(self, source: Path, target: Path) -> None:
         target.parent.mkdir(exist_ok=True)
@@ -133,7 +140,7 @@ class Files:
         for left in self._temporary.iterdir():
             with suppress(OSError):
                 if time.time() - left.stat().st_mtime > _DAY:
-                    shutil.rmtree(left)
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def hash_folder(path: Path) -> str:

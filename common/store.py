@@ -88,12 +88,12 @@ class Store:
         address: sa.URL | str = url or sa.URL.create(
             "sqlite", database=str(self.home / "upspiral.db")
         )
-        self._where = str(sa.make_url(address).render_as_string(hide_password=True))
         try:
+            self._where = sa.make_url(address).render_as_string(hide_password=True)
             self._engine = sa.create_engine(address, pool_pre_ping=url is not None)
         except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
             raise UserError(
-                f"cannot open {self._where}: {error}",
+                f"cannot open the store's database: {error}",
                 "give a URL such as postgresql+psycopg://user@host/database (pip install psycopg)",
             ) from error
         self._lite = self._engine.dialect.name == "sqlite"

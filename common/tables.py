@@ -208,6 +208,9 @@ FIELDS: dict[type, list[str]] = {
 def row(run: str, record: Record, shard: int = 0) -> dict[str, Any]:
     """The columns of ``record``."""
     values = {name: getattr(record, name) for name in FIELDS[type(record)]}
+    for name, value in values.items():
+        if hasattr(value, "item"):  # a database would take numpy's float32 for a blob
+            values[name] = value.item()
     values["run"] = run
     if isinstance(record, Candidate):
         values["shard"] = shard
