@@ -121,7 +121,7 @@ class Report(TrainerCallback):  # type: ignore[misc]
 
 
 class Plumbing:
-    """Mixed into a TRL trainer: finished columns, our batches, and nothing sent or written aside."""
+    """Mixed into a TRL trainer: finished columns, our batches, nothing sent or written aside."""
 
     lengths: Sequence[int]
     args: Any

@@ -25,7 +25,10 @@ from common.stages import Context
 
 @dataclass(frozen=True)
 class SFT:
-    """Learn from the demonstrations of a round. Fields as in :class:`common.learners.dpo.Preference`."""
+    """Learn from the demonstrations of a round.
+
+    The fields mean what they do in :class:`common.learners.dpo.Preference`.
+    """
 
     learning_rate: float = 1e-5
     epochs: float = 1.0

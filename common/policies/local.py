@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from common import registry
 from common.errors import UserError
 from common.home import cache
 from common.policies import Sample, Seeds, candidate_id
-from common.policies.sampling import Allowed, sample
+from common.policies.sampling import Steer, sample
 from common.records import Candidate, Task
 from common.stages import Progress
 
@@ -41,8 +41,8 @@ class LogProbs(NamedTuple):
 class HFPolicy:
     """A transformers causal LM with its tokenizer; ``model`` is a ``PeftModel`` with an adapter.
 
-    ``chat`` wraps prompts in the tokenizer's chat template. ``allowed`` restricts what may be
-    drawn (see :data:`common.policies.sampling.Allowed`). ``source`` is where the weights came
+    ``chat`` wraps prompts in the tokenizer's chat template. ``steer`` makes, for the prompts
+    of the rows to come, what bends their drawing (:data:`common.policies.sampling.Steer`). ``source`` is where the weights came
     from: the start of a run can be read from there again; without it a copy is kept.
     """
 
@@ -54,7 +54,7 @@ class HFPolicy:
         device: str | torch.device | None = None,
         adapter: Any = None,
         chat: bool = False,
-        allowed: Allowed | None = None,
+        steer: Callable[[Sequence[str]], Steer] | None = None,
         batch_size: int = 64,
         source: str | Path | None = None,
     ) -> None:
@@ -66,7 +66,7 @@ class HFPolicy:
         self.model.eval()
         self.tokenizer = tokenizer
         self.chat = chat
-        self.allowed = allowed
+        self.steer = steer
         self.batch_size = batch_size
         self.source = source
         self._start: dict[str, Tensor] | None = None
@@ -86,7 +86,7 @@ class HFPolicy:
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
         chat: bool = False,
-        allowed: Allowed | None = None,
+        steer: Callable[[Sequence[str]], Steer] | None = None,
         batch_size: int = 64,
     ) -> HFPolicy:
         """The model of a name or folder. ``lora`` is a ``peft.LoraConfig``, or a saved adapter.
@@ -111,7 +111,7 @@ class HFPolicy:
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
             adapter=None if saved else lora,
             chat=chat,
-            allowed=allowed,
+            steer=steer,
             batch_size=batch_size,
             source=source,
         )
@@ -193,7 +193,7 @@ class HFPolicy:
             pad=self.tokenizer.pad_token_id,
             seeds=[seeds(task, index) for task in tasks for index in range(n)],
             batch_size=self.batch_size,
-            allowed=self.allowed,
+            steer=self.steer([t.prompt for t in tasks for _ in range(n)]) if self.steer else None,
             progress=progress,
         )
         return [

@@ -26,8 +26,10 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from common.stages import Progress
 
-Allowed = Callable[[Tensor], Tensor]
-"""From the tokens drawn so far, (B, t), to what may come next: booleans, (V,) or (B, V)."""
+Steer = Callable[[Sequence[int], Tensor, Tensor], Tensor]
+"""Changes what may come next: from the numbers of B rows (row = prompt * n + sample), the tokens
+they have drawn so far, (B, t), and the model's logits, (B, V), to scores, (B, V); -inf forbids.
+Called for every t in turn."""
 
 _COMPACT_BELOW = 0.85  # copying the cache costs about as much as a few steps: not for every row
 
@@ -100,13 +102,13 @@ def sample(
     pad: int,
     seeds: Sequence[int],
     batch_size: int = 64,
-    allowed: Allowed | None = None,
+    steer: Steer | None = None,
     progress: Progress | None = None,
 ) -> list[list[Sampled]]:
     """``n`` completions for each of ``prompts``, in order.
 
     ``seeds`` has one number for each completion, prompt by prompt. Temperature 0 takes the most
-    likely token. ``top_k`` 0 and ``top_p`` 1 truncate nothing; both act after ``allowed`` and the
+    likely token. ``top_k`` 0 and ``top_p`` 1 truncate nothing; both act after ``steer`` and the
     temperature, as in transformers. Raises ``ValueError`` for an empty prompt or a wrong number
     of seeds.
     """
@@ -119,9 +121,7 @@ def sample(
     # The longest first: memory runs out at once or not at all.
     rows = sorted(range(len(seeds)), key=lambda row: (-len(prompts[row // n]), row))
     result: list[Sampled | None] = [None] * len(rows)
-    draw = functools.partial(
-        _draw, temperature=temperature, top_k=top_k, top_p=top_p, allowed=allowed
-    )
+    draw = functools.partial(_draw, temperature=temperature, top_k=top_k, top_p=top_p, steer=steer)
     training = model.training
     model.eval()
     try:
@@ -132,7 +132,7 @@ def sample(
                 [np.random.Generator(np.random.Philox(seeds[row])).random(max_new_tokens)
                  for row in batch]
             )  # fmt: skip
-            drawn = _batch(model, texts, torch.from_numpy(uniform), eos, pad, draw)
+            drawn = _batch(model, texts, batch, torch.from_numpy(uniform), eos, pad, draw)
             for row, one in zip(batch, drawn, strict=True):
                 result[row] = one
             if progress is not None:
@@ -147,10 +147,11 @@ def sample(
 def _batch(
     model: Any,
     prompts: list[Sequence[int]],
+    rows: list[int],
     uniform_BT: Tensor,
     eos: int,
     pad: int,
-    draw: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
+    draw: Callable[[Tensor, Tensor, Tensor, list[int]], tuple[Tensor, Tensor]],
 ) -> list[Sampled]:
     device = model.device
     steps = uniform_BT.shape[1]
@@ -192,7 +193,8 @@ def _batch(
     ended_B = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     live = torch.arange(len(prompts), device=device)  # the row of each member of the cache
     for t in range(steps):
-        token, logp = draw(logits_BV, uniform_BT[live, t], tokens_BT[live, :t])
+        numbers = [rows[i] for i in live.tolist()]
+        token, logp = draw(logits_BV, uniform_BT[live, t], tokens_BT[live, :t], numbers)
         going = ~ended_B[live]  # ended rows that still wait to be dropped draw nothing
         tokens_BT[live[going], t] = token[going]
         logp_B[live[going]] += logp[going].double()
@@ -235,17 +237,18 @@ def _draw(
     logits_BV: Tensor,
     uniform_B: Tensor,
     so_far_BT: Tensor,
+    rows: list[int],
     *,
     temperature: float,
     top_k: int,
     top_p: float,
-    allowed: Allowed | None,
+    steer: Steer | None,
 ) -> tuple[Tensor, Tensor]:
     """One token a row, (B,), and its log-probability under the untouched distribution, (B,)."""
     logits_BV = logits_BV.float()
     scores_BV = logits_BV
-    if allowed is not None:
-        scores_BV = scores_BV.masked_fill(~allowed(so_far_BT), -torch.inf)
+    if steer is not None:
+        scores_BV = steer(rows, so_far_BT, scores_BV)
     if temperature == 0:
         token_B = scores_BV.argmax(-1)
     else:

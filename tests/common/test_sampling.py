@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -93,13 +94,21 @@ def test_truncation_draws_only_from_the_kept_tokens(model: Any) -> None:
     assert {(o.ids or [EOS])[0] for o in kept} == set(nucleus.tolist())
 
 
-def test_allowed_masks_the_draw_and_not_the_logprob(model: Any) -> None:
-    def even_then_end(so_far: torch.Tensor) -> torch.Tensor:
+def test_steering_bends_the_draw_and_not_the_logprob(model: Any) -> None:
+    seen: set[int] = set()
+
+    def even_then_end(
+        rows: Sequence[int], so_far: torch.Tensor, logits: torch.Tensor
+    ) -> torch.Tensor:
+        assert len(rows) == len(so_far) == len(logits)
+        seen.update(rows)
         mask = torch.zeros(VOCAB, dtype=torch.bool)
         mask[[EOS] if so_far.shape[1] == 4 else list(range(2, VOCAB, 2))] = True
-        return mask
+        return logits.masked_fill(~mask, -torch.inf)
 
-    for prompt, group in zip(PROMPTS, draw(model, allowed=even_then_end), strict=True):
+    groups = draw(model, steer=even_then_end)
+    assert seen == set(range(sum(map(len, groups))))
+    for prompt, group in zip(PROMPTS, groups, strict=True):
         for one in group:
             assert len(one.ids) == 4 and one.finished and not any(i % 2 for i in one.ids)
             assert one.logprob_sum == pytest.approx(forced(model, prompt, one), abs=1e-3)

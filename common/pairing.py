@@ -1,0 +1,219 @@
+"""From judged candidates to preferences.
+
+Three sources, each deterministic: the best of a task's candidates over its worst by one score, the
+same on the Pareto front of several (as Koel-TTS ranks, arXiv 2502.05236), and a golden completion
+over sampled ones (SPIN, SpeechAlign). A pair is never of equal texts and never repeated.
+
+``objectives`` maps a score's name to the direction that is better. A chosen completion that was
+cut at the length limit teaches never to end, so candidates with ``meta["finished"]`` false are not
+chosen; they may be rejected.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from common.errors import UserError
+from common.records import Candidate, Preference, Task, identity
+
+Direction = Literal["higher", "lower"]
+
+
+def best_worst(
+    tasks: Mapping[str, Task],
+    candidates: Sequence[Candidate],
+    *,
+    key: str,
+    better: Direction = "higher",
+    min_margin: float = 0.0,
+    pairs_per_task: int = 1,
+    round: int = 0,
+) -> list[Preference]:
+    """Best over worst, second best over second worst, and so on, by the score ``key``.
+
+    The margin is the difference of the scores; it must be positive and at least ``min_margin``.
+    """
+    pairs = []
+    for task, group in _by_task(tasks, candidates):
+        ranked = sorted(group, key=lambda c: (-_value(c, key, better), c.id))
+        worst = iter(reversed(ranked))
+        used: set[str] = set()
+        for chosen in ranked:
+            if len(used) // 2 == pairs_per_task:
+                break
+            if not _ended(chosen) or chosen.id in used:
+                continue
+            # The worst left whose text differs, so that repeated samples do not cost the pair.
+            rejected = next(
+                (c for c in worst if c.id not in used and c.output != chosen.output), None
+            )
+            if rejected is None:
+                break
+            margin = _value(chosen, key, better) - _value(rejected, key, better)
+            if margin <= 0 or margin < min_margin:
+                break
+            used |= {chosen.id, rejected.id}
+            pairs.append(_pair(task, chosen, rejected, margin, "self", round))
+    return distinct(pairs)
+
+
+def pareto_best_worst(
+    tasks: Mapping[str, Task],
+    candidates: Sequence[Candidate],
+    *,
+    objectives: Mapping[str, Direction],
+    min_margin: float = 0.0,
+    pairs_per_task: int = 1,
+    round: int = 0,
+) -> list[Preference]:
+    """Pairs in which the chosen dominates: no objective worse, at least one better.
+
+    Of all such pairs of a task the widest come first, and no candidate is used twice. The margin
+    is the mean gain over the objectives, each in units of its standard deviation over all
+    ``candidates``; pairs below ``min_margin`` are near ties and dropped. The chosen lie on the
+    task's Pareto front.
+    """
+    if not objectives:
+        raise UserError("no objective to rank by", "name at least one score")
+    names = sorted(objectives)
+    # In the order of ids: the last digit of a standard deviation depends on the order.
+    every = _points(sorted(candidates, key=lambda c: c.id), names, objectives)
+    scale = every.std(axis=0) if len(every) else np.ones(len(names))
+    scale = np.where(scale > 0, scale, 1.0)
+    pairs = []
+    for task, group in _by_task(tasks, candidates):
+        points = _points(group, names, objectives)
+        gain = points[:, None, :] - points[None, :, :]
+        dominates = (gain >= 0).all(-1) & (gain > 0).any(-1)
+        front = ~dominates.any(axis=0)
+        margin = (gain / scale).mean(-1)
+        rows, columns = np.nonzero(dominates & (margin >= min_margin) & front[:, None])
+        ranked = sorted(
+            zip(rows.tolist(), columns.tolist(), strict=True),
+            key=lambda ij: (-margin[ij], group[ij[0]].id, group[ij[1]].id),
+        )
+        used: set[int] = set()
+        for i, j in ranked:
+            if len(used) == 2 * pairs_per_task:
+                break
+            chosen, rejected = group[i], group[j]
+            if {i, j} & used or not _ended(chosen) or chosen.output == rejected.output:
+                continue
+            used |= {i, j}
+            pairs.append(_pair(task, chosen, rejected, float(margin[i, j]), "pareto", round))
+    return distinct(pairs)
+
+
+def golden_over_sampled(
+    tasks: Mapping[str, Task],
+    goldens: Mapping[str, str],
+    candidates: Sequence[Candidate],
+    *,
+    pairs_per_task: int = 1,
+    seed: int = 0,
+    key: str | None = None,
+    better: Direction = "higher",
+    golden_scores: Mapping[str, float] | None = None,
+    min_margin: float = 0.0,
+    round: int = 0,
+) -> list[Preference]:
+    """The golden completion of a task over candidates drawn by ``seed``, or the worst by ``key``.
+
+    With ``golden_scores`` (by task, of ``key``) the margin is the difference of the scores and
+    must reach ``min_margin``; else it is 0. Tasks without a golden are left out.
+    """
+    pairs = []
+    for task, group in _by_task(tasks, candidates):
+        if task.id not in goldens:
+            continue
+        group = [c for c in group if c.output != goldens[task.id]]
+        if key is None:
+            # By identity, not by position: another task or candidate changes no draw.
+            random.Random(identity(seed, task.id)).shuffle(group)
+        else:
+            group.sort(key=lambda c: (_value(c, key, better), c.id))
+        taken: dict[str, Preference] = {}
+        for rejected in group:
+            if len(taken) == pairs_per_task:
+                break
+            margin = 0.0
+            if key is not None and golden_scores is not None:
+                golden = golden_scores[task.id] * (1 if better == "higher" else -1)
+                margin = golden - _value(rejected, key, better)
+                if margin < min_margin:
+                    continue
+            if rejected.output not in taken:
+                text = goldens[task.id]
+                taken[rejected.output] = _pair(task, text, rejected, margin, "golden", round)
+        pairs += taken.values()
+    return distinct(pairs)
+
+
+def distinct(pairs: Iterable[Preference]) -> list[Preference]:
+    """The first of the pairs with the same prompt, chosen and rejected; order is kept."""
+    found: dict[tuple[str, str, str], Preference] = {}
+    for pair in pairs:
+        found.setdefault((pair.prompt, pair.chosen, pair.rejected), pair)
+    return list(found.values())
+
+
+def _by_task(
+    tasks: Mapping[str, Task], candidates: Sequence[Candidate]
+) -> list[tuple[Task, list[Candidate]]]:
+    """Tasks and their candidates, both in the order of their ids."""
+    groups: dict[str, list[Candidate]] = defaultdict(list)
+    for candidate in sorted(candidates, key=lambda c: c.id):
+        groups[candidate.task].append(candidate)
+    return [(tasks[name], groups[name]) for name in sorted(groups)]
+
+
+def _value(candidate: Candidate, key: str, better: Direction) -> float:
+    if key not in candidate.scores:
+        raise UserError(
+            f"candidates have no score {key!r}, only {sorted(candidate.scores)}",
+            "correct the name, or add the judge that gives it",
+        )
+    value = candidate.scores[key]
+    if value != value:
+        raise UserError(f"the score {key!r} of a candidate is not a number", "correct the judge")
+    return value if better == "higher" else -value
+
+
+def _points(
+    group: Sequence[Candidate], names: Sequence[str], objectives: Mapping[str, Direction]
+) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    values = [[_value(c, name, objectives[name]) for name in names] for c in group]
+    return np.array(values, dtype=np.float64).reshape(len(group), len(names))
+
+
+def _ended(candidate: Candidate) -> bool:
+    return bool(candidate.meta.get("finished", True))
+
+
+def _pair(
+    task: Task,
+    chosen: Candidate | str,
+    rejected: Candidate,
+    margin: float,
+    source: str,
+    round: int,
+) -> Preference:
+    text = chosen if isinstance(chosen, str) else chosen.output
+    chosen_id = None if isinstance(chosen, str) else chosen.id
+    return Preference(
+        id=identity("preference", round, source, task.id, text, rejected.output),
+        task=task.id,
+        round=round,
+        prompt=task.prompt,
+        chosen=text,
+        rejected=rejected.output,
+        margin=margin,
+        source=source,
+        chosen_id=chosen_id,
+        rejected_id=rejected.id,
+    )

@@ -1,0 +1,254 @@
+"""A language model behind an OpenAI-compatible server, as a policy and as a planner or critic.
+
+Retries with exponential back-off and jitter on 408, 409, 429, 5xx, timeouts and connection
+errors, and the heed of ``Retry-After``, are the ``openai`` client's. Added here: a limit on
+concurrent requests, counts of usage, answers that must fit a schema, and one clear error.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import openai
+from pydantic import BaseModel, ValidationError
+
+from common.errors import UserError
+from common.policies import Seeds, candidate_id
+from common.records import Candidate, Task, identity
+from common.stages import Progress
+
+Message = Mapping[str, Any]
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+class ServedError(RuntimeError):
+    """The server failed after all retries, or never answered in the form that was asked for."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What has been asked of a server so far."""
+
+    requests: int = 0
+    retries: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class ServedPolicy:
+    """Chat completions of ``model`` at ``base_url`` (vLLM, llama.cpp, Ollama, a vendor).
+
+    ``timeout`` (seconds) bounds the wait for each answer, ``retries`` the repeats of a request,
+    ``concurrency`` the requests under way. ``logprobs`` asks for the tokens' log-probabilities,
+    which not every server gives; without them a candidate's ``logprob`` is 0.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        api_key: str | None = None,
+        *,
+        concurrency: int = 4,
+        timeout: float = 60.0,
+        retries: int = 5,
+        logprobs: bool = False,
+        system: str | None = None,
+    ) -> None:
+        if not base_url.startswith(("http://", "https://")):
+            raise UserError(
+                f"{base_url!r} is not the address of a server", "use http://HOST:PORT/v1"
+            )
+        if concurrency < 1:
+            raise UserError("concurrency must be 1 or more", "correct the configuration")
+        self.base_url, self.model, self.system = base_url, model, system
+        self.concurrency, self.timeout, self.logprobs = concurrency, timeout, logprobs
+        self.usage = Usage()
+        # Local servers want no key; the client refuses to be without one.
+        self._client = openai.OpenAI(
+            base_url=base_url, api_key=api_key or "none", timeout=timeout, max_retries=retries
+        )
+        self._slots = threading.Semaphore(concurrency)
+        self._lock = threading.Lock()
+
+    def chat(self, messages: Sequence[Message], **options: Any) -> str:
+        """The text of one answer. ``options`` are those of the API (``temperature``, ...).
+
+        Raises :class:`UserError` for what the user can mend (address, key, model name) and
+        :class:`ServedError` when the server keeps failing.
+        """
+        content: str = self._create(messages, options).choices[0].message.content or ""
+        return content
+
+    def ask(
+        self,
+        messages: Sequence[Message],
+        schema: type[Answer],
+        *,
+        attempts: int = 3,
+        **options: Any,
+    ) -> Answer:
+        """An answer that fits ``schema``; one that does not is sent back with what is wrong.
+
+        Raises :class:`ServedError` after ``attempts`` answers that do not fit.
+        """
+        options["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {"name": schema.__name__, "schema": schema.model_json_schema()},
+        }
+        asked: list[Message] = list(messages)
+        problem = ""
+        for _ in range(attempts):
+            text = self.chat(asked, **options)
+            try:
+                return schema.model_validate_json(_unfenced(text))
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(map(str, first["loc"]))
+                problem = f"{where}: {first['msg']}" if where else first["msg"]
+            asked = [
+                *messages,
+                {"role": "assistant", "content": text},
+                {
+                    "role": "user",
+                    "content": f"That does not fit the schema ({problem}). Answer again, with "
+                    f"JSON of this schema only: {json.dumps(schema.model_json_schema())}",
+                },
+            ]
+        raise ServedError(
+            f"{self.model} gave no valid {schema.__name__} in {attempts} attempts: {problem}"
+        )
+
+    def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        """``function`` of each item, in order, with at most ``concurrency`` at a time.
+
+        The first error cancels what has not begun and is raised.
+        """
+        pool = ThreadPoolExecutor(self.concurrency)
+        try:
+            return list(pool.map(function, items))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def generate(
+        self,
+        tasks: Sequence[Task],
+        *,
+        n: int,
+        seeds: Seeds,
+        round: int = 0,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        max_new_tokens: int = 256,
+        progress: Progress | None = None,
+    ) -> list[Candidate]:
+        """``n`` candidates a task, task by task. The seed is sent; servers may ignore it."""
+        work = [(task, index) for task in tasks for index in range(n)]
+        done = 0
+
+        def one(item: tuple[Task, int]) -> Candidate:
+            nonlocal done
+            task, index = item
+            options: dict[str, Any] = {
+                "temperature": temperature,
+                "top_p": top_p,
+                "max_tokens": max_new_tokens,
+                "seed": seeds(task, index) % 2**31,
+            }
+            if top_k:
+                options["extra_body"] = {"top_k": top_k}
+            if self.logprobs:
+                options["logprobs"] = True
+            answer = self._create([{"role": "user", "content": task.prompt}], options)
+            choice = answer.choices[0]
+            content = (choice.logprobs and choice.logprobs.content) or []
+            with self._lock:
+                done += 1
+                if progress is not None:
+                    progress(done, len(work), "samples")
+            return Candidate(
+                id=candidate_id(task, round, index),
+                task=task.id,
+                round=round,
+                output=choice.message.content or "",
+                logprob=sum(token.logprob for token in content),
+                tokens=len(content) or (answer.usage.completion_tokens if answer.usage else 0),
+                language=task.language,
+                meta={"finished": choice.finish_reason == "stop"},
+            )
+
+        return self.map(one, work)
+
+    # State: the weights are the server's, so the name is all there is to keep.
+
+    def fingerprint(self) -> str:
+        return identity("served", self.base_url, self.model, self.system)
+
+    def save(self, folder: Path) -> None:
+        state = {"base_url": self.base_url, "model": self.model, "system": self.system}
+        (folder / "served.json").write_text(json.dumps(state))
+
+    def restore(self, folder: Path) -> None:
+        """Raises :class:`UserError` when the saved policy is another model or address."""
+        state = json.loads((folder / "served.json").read_text())
+        if (state["base_url"], state["model"]) != (self.base_url, self.model):
+            raise UserError(
+                f"the run used {state['model']} at {state['base_url']}, not {self.model}",
+                "resume with that model, or start a new run",
+            )
+        self.system = state["system"]
+
+    def _create(self, messages: Sequence[Message], options: Mapping[str, Any]) -> Any:
+        if self.system is not None:
+            messages = [{"role": "system", "content": self.system}, *messages]
+        create: Any = self._client.chat.completions.with_raw_response.create
+        try:
+            with self._slots:
+                raw = create(model=self.model, messages=list(messages), **options)
+            answer = raw.parse()
+            if not answer.choices:
+                raise ServedError(f"{self.base_url} answered without a choice")
+        except openai.APITimeoutError as error:
+            raise ServedError(
+                f"{self.base_url} gave no answer within {self.timeout:g} s, asked "
+                f"{self._client.max_retries + 1} times"
+            ) from error
+        except openai.APIConnectionError as error:
+            raise UserError(
+                f"no server answers at {self.base_url}", "start it, or correct the address"
+            ) from error
+        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+            raise UserError(f"{self.base_url} refuses the key", "give a valid API key") from error
+        except openai.NotFoundError as error:
+            raise UserError(
+                f"{self.base_url} has no model {self.model}", "correct the address or the model"
+            ) from error
+        except openai.APIError as error:
+            raise ServedError(f"{self.base_url} failed: {error}") from error
+        except (ValueError, AttributeError) as error:
+            raise ServedError(f"{self.base_url} answered with something else: {error}") from error
+        with self._lock:
+            used, now = answer.usage, self.usage
+            self.usage = replace(
+                now,
+                requests=now.requests + 1,
+                retries=now.retries + raw.retries_taken,
+                prompt_tokens=now.prompt_tokens + (used.prompt_tokens if used else 0),
+                completion_tokens=now.completion_tokens + (used.completion_tokens if used else 0),
+            )
+        return answer
+
+
+def _unfenced(text: str) -> str:
+    """The JSON of an answer that came in a Markdown fence, as small models like to give it."""
+    text = text.strip()
+    if text.startswith("```") and text.endswith("```"):
+        return text[3:-3].removeprefix("json").strip()
+    return text

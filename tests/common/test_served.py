@@ -1,0 +1,199 @@
+"""A served policy against a real HTTP server on the loopback that misbehaves on request."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from common.errors import UserError
+from common.policies import Sample
+from common.policies.served import ServedError, ServedPolicy
+from common.records import Task
+from tests.common.tiny import context
+
+
+class Plan(BaseModel):
+    objects: list[str]
+    size: float
+
+
+def completion(text: str) -> dict[str, Any]:
+    tokens = [{"token": word, "logprob": -0.5, "bytes": None, "top_logprobs": []}
+              for word in text.split()]  # fmt: skip
+    return {
+        "id": "x", "object": "chat.completion", "created": 0, "model": "m",
+        "choices": [{
+            "index": 0, "finish_reason": "stop", "logprobs": {"content": tokens},
+            "message": {"role": "assistant", "content": text},
+        }],
+        "usage": {"prompt_tokens": 3, "completion_tokens": len(tokens), "total_tokens": 9},
+    }  # fmt: skip
+
+
+class Server:
+    """Answers by ``script``, one entry a request; when it is used up, with the prompt's echo."""
+
+    def __init__(self) -> None:
+        self.script: list[Any] = []
+        self.seen: list[dict[str, Any]] = []
+        self.times: list[float] = []
+        self.delay = 0.0
+        self.busy = self.most_busy = 0
+        self.lock = threading.Lock()
+        self.stopping = threading.Event()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with outer.lock:
+                    outer.seen.append(body)
+                    outer.times.append(time.monotonic())
+                    outer.busy += 1
+                    outer.most_busy = max(outer.most_busy, outer.busy)
+                    what = outer.script.pop(0) if outer.script else None
+                try:
+                    self.answer(what, body)
+                finally:
+                    with outer.lock:
+                        outer.busy -= 1
+
+            def answer(self, what: Any, body: dict[str, Any]) -> None:
+                if what == "hang":
+                    outer.stopping.wait(10)
+                    return
+                time.sleep(outer.delay)
+                if what == "drop":
+                    self.connection.close()
+                    return
+                status, headers, text = 200, {}, body["messages"][-1]["content"]
+                if isinstance(what, str):
+                    text = what
+                elif what is not None:
+                    status, headers = what
+                data = json.dumps(completion(text) if status == 200 else {"error": "no"}).encode()
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": str(len(data))}.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Type", "application/json")
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def policy(self, **options: Any) -> ServedPolicy:
+        return ServedPolicy(self.url, "m", **{"timeout": 20.0, **options})
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    running = Server()
+    yield running
+    running.stopping.set()
+    running.http.shutdown()
+    running.http.server_close()
+
+
+HELLO = [{"role": "user", "content": "hello there"}]
+
+
+def test_recovers_from_429_500_and_a_dropped_connection(server: Server) -> None:
+    server.script = [(429, {"Retry-After": "1"}), (500, {}), "drop"]
+    policy = server.policy()
+    assert policy.chat(HELLO) == "hello there"
+    assert len(server.seen) == 4
+    waits = [b - a for a, b in zip(server.times, server.times[1:], strict=False)]
+    assert waits[0] >= 0.99  # as the server asked
+    assert waits[1] >= 0.74 and waits[2] >= 1.49  # 1 s and 2 s, less up to a quarter
+    assert policy.usage.requests == 1 and policy.usage.retries == 3
+    assert (policy.usage.prompt_tokens, policy.usage.completion_tokens) == (3, 2)
+
+
+def test_a_hanging_server_times_out_and_a_recovering_one_answers(server: Server) -> None:
+    server.script = ["hang"]
+    assert server.policy(timeout=1.0).chat(HELLO) == "hello there"
+    server.script = ["hang", "hang"]
+    start = time.monotonic()
+    with pytest.raises(ServedError, match=r"within 0\.3 s, asked 2 times"):
+        server.policy(timeout=0.3, retries=1).chat(HELLO)
+    assert time.monotonic() - start < 8
+
+
+def test_broken_json_is_asked_again_with_what_is_wrong(server: Server) -> None:
+    good = '{"objects": ["lamp"], "size": 2}'
+    server.script = ["{oops", '{"objects": "lamp"}', f"```json\n{good}\n```"]
+    assert server.policy().ask(HELLO, Plan) == Plan(objects=["lamp"], size=2.0)
+    assert [len(body["messages"]) for body in server.seen] == [1, 3, 3]
+    assert server.seen[1]["messages"][1]["content"] == "{oops"
+    assert "objects" in server.seen[2]["messages"][-1]["content"]
+    sent = server.seen[0]["response_format"]["json_schema"]["schema"]
+    assert sent == Plan.model_json_schema()
+    server.script = ["no", "nor this", good]
+    with pytest.raises(ServedError, match="no valid Plan in 2 attempts"):
+        server.policy().ask(HELLO, Plan, attempts=2)
+    assert server.script == [good]
+
+
+def test_concurrency_is_limited_and_used(server: Server) -> None:
+    server.delay = 0.2
+    policy = server.policy(concurrency=3)
+    texts = policy.map(lambda i: policy.chat([{"role": "user", "content": f"n {i}"}]), range(7))
+    assert texts == [f"n {i}" for i in range(7)]
+    assert server.most_busy == 3
+    assert policy.usage.requests == 7
+
+
+def test_generate_gives_candidates_with_logprobs_and_seeds(server: Server, tmp_path: Path) -> None:
+    tasks = [Task(id=f"t{i}", prompt=f"say {i}") for i in range(3)]
+    policy = server.policy(logprobs=True, system="be brief")
+    found = Sample(n=2, top_k=5).propose(policy, tasks, context(tmp_path))
+    assert [(c.task, c.output) for c in found] == [
+        (t.id, t.prompt) for t in tasks for _ in range(2)
+    ]
+    assert all(c.logprob == -1.0 and c.tokens == 2 and c.meta["finished"] for c in found)
+    assert len({c.id for c in found}) == len({body["seed"] for body in server.seen}) == 6
+    assert server.seen[0]["messages"][0] == {"role": "system", "content": "be brief"}
+    assert server.seen[0]["top_k"] == 5
+
+
+def test_first_error_stops_the_rest(server: Server) -> None:
+    server.script = [(401, {})] * 20
+    tasks = [Task(id=f"t{i}", prompt="x") for i in range(20)]
+    with pytest.raises(UserError, match="key"):
+        server.policy(concurrency=2).generate(tasks, n=1, seeds=lambda t, i: i)
+    assert len(server.seen) < 10
+
+
+def test_errors_name_the_mistake(server: Server, tmp_path: Path) -> None:
+    server.script = [(404, {})]
+    with pytest.raises(UserError, match="no model m"):
+        server.policy().chat(HELLO)
+    server.script = [(500, {}), (500, {})]
+    with pytest.raises(ServedError, match="failed"):
+        server.policy(retries=1).chat(HELLO)
+    with pytest.raises(UserError, match="no server answers"):
+        ServedPolicy("http://127.0.0.1:9/v1", "m", retries=0).chat(HELLO)
+    with pytest.raises(UserError, match="address"):
+        ServedPolicy("localhost", "m")
+    policy = server.policy()
+    policy.save(tmp_path)
+    policy.restore(tmp_path)
+    other = ServedPolicy(server.url, "other")
+    assert other.fingerprint() != policy.fingerprint()
+    with pytest.raises(UserError, match="the run used m"):
+        other.restore(tmp_path)
