@@ -7,6 +7,7 @@ is loaded the same way, with a LoRA adapter on top if asked for.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import shutil
@@ -41,9 +42,10 @@ class LogProbs(NamedTuple):
 class HFPolicy:
     """A transformers causal LM with its tokenizer; ``model`` is a ``PeftModel`` with an adapter.
 
-    ``chat`` wraps prompts in the tokenizer's chat template. ``steer`` makes, for the prompts
-    of the rows to come, what bends their drawing (:data:`common.policies.sampling.Steer`). ``source`` is where the weights came
-    from: the start of a run can be read from there again; without it a copy is kept.
+    ``chat`` wraps prompts in the tokenizer's chat template. ``steer`` makes, for the prompt of
+    each row to come, what bends the drawing (:data:`common.policies.sampling.Steer`). ``source``
+    is where the weights came from: the start of a run can be read from there again; without it a
+    copy is kept.
     """
 
     def __init__(
@@ -341,9 +343,15 @@ def smollm2() -> Path:
     gguf = registry.get("smollm2")
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(
+    read = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.float32
     )
+    # The weights are dequantised, but the library still takes the model for a quantised one, which
+    # it does not save: move them to a plain one.
+    config = copy.deepcopy(read.config)
+    vars(config).pop("quantization_config", None)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(read.state_dict())
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     model.save_pretrained(partial)

@@ -32,7 +32,7 @@ def planted(n: int, seed: int) -> list[Preference]:
                 prompt=f"w{i % 4} go",
                 chosen=" ".join(texts[0]),
                 rejected=" ".join(texts[1]),
-            )  # fmt: skip
+            )
         )
     return pairs
 

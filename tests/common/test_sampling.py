@@ -95,23 +95,27 @@ def test_truncation_draws_only_from_the_kept_tokens(model: Any) -> None:
 
 
 def test_steering_bends_the_draw_and_not_the_logprob(model: Any) -> None:
+    """Each row has a rule of its own: it must meet its own number in any batch, also when rows
+    that ended have left."""
     seen: set[int] = set()
 
-    def even_then_end(
-        rows: Sequence[int], so_far: torch.Tensor, logits: torch.Tensor
-    ) -> torch.Tensor:
+    def steer(rows: Sequence[int], so_far: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         assert len(rows) == len(so_far) == len(logits)
         seen.update(rows)
-        mask = torch.zeros(VOCAB, dtype=torch.bool)
-        mask[[EOS] if so_far.shape[1] == 4 else list(range(2, VOCAB, 2))] = True
-        return logits.masked_fill(~mask, -torch.inf)
+        scores = torch.full_like(logits, -torch.inf)
+        for i, row in enumerate(rows):
+            done = so_far.shape[1] == 2 + row % 3
+            keep = [EOS] if done else list(range(2 + row % 2, VOCAB, 2))
+            scores[i, keep] = logits[i, keep]
+        return scores
 
-    groups = draw(model, steer=even_then_end)
-    assert seen == set(range(sum(map(len, groups))))
-    for prompt, group in zip(PROMPTS, groups, strict=True):
-        for one in group:
-            assert len(one.ids) == 4 and one.finished and not any(i % 2 for i in one.ids)
-            assert one.logprob_sum == pytest.approx(forced(model, prompt, one), abs=1e-3)
+    for batch_size in (64, 4):
+        groups = draw(model, steer=steer, batch_size=batch_size)
+        for row, one in enumerate(one for group in groups for one in group):
+            assert len(one.ids) == 2 + row % 3 and one.finished
+            assert all(i % 2 == row % 2 for i in one.ids)
+            assert one.logprob_sum == pytest.approx(forced(model, PROMPTS[row // 3], one), abs=1e-3)
+    assert seen == set(range(15))
 
 
 def test_bad_arguments(model: Any) -> None:
