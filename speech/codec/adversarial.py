@@ -35,7 +35,7 @@ class Discriminator(nn.Module):
             hop_lengths=[window // overlap for window in windows],
         )
         # Few channels over long rows: this layout halves the time on a CPU.
-        self.network.to(memory_format=torch.channels_last)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.longest = max(windows)
 
     def forward(self, wave: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:

@@ -80,7 +80,7 @@ class PretrainedCodec(nn.Module):
     @classmethod
     def from_state_dict(cls, path: Path, kilobits: float | None = None) -> Self:
         """Load a state dict of the encodec package's 24 kHz model."""
-        from encodec import EncodecModel
+        from encodec.model import EncodecModel
 
         network = EncodecModel.encodec_model_24khz(pretrained=False)
         try:

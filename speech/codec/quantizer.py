@@ -9,15 +9,21 @@ with the entry. Names of buffers are the same: checkpoints of both load into eac
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from encodec.quantization.core_vq import EuclideanCodebook, ResidualVectorQuantization
 from torch import Tensor
 
 
-class Codebook(EuclideanCodebook):  # type: ignore[misc]
+class Codebook(EuclideanCodebook):
     """Entries ``(size, D)`` that follow the running mean of the latents nearest to them."""
 
-    @torch.jit.ignore
+    embed: Tensor
+    embed_avg: Tensor
+    cluster_size: Tensor
+    inited: Tensor
+
     def init_embed_(self, data: Tensor) -> None:
         """Seed by k-means over ``data (N, D)``, once; an entry that nothing chose counts as one."""
         if self.inited:
@@ -31,7 +37,7 @@ class Codebook(EuclideanCodebook):  # type: ignore[misc]
 
         They start with the mean use of all, which leaves them time to be chosen.
         """
-        super().replace_(samples, mask)
+        super().replace_(samples, mask)  # type: ignore[no-untyped-call]
         self.cluster_size.masked_fill_(mask, self.cluster_size.mean().item())
         fresh = self.embed * self.cluster_size[:, None]
         self.embed_avg.copy_(torch.where(mask[:, None], fresh, self.embed_avg))
@@ -39,7 +45,8 @@ class Codebook(EuclideanCodebook):  # type: ignore[misc]
 
 def mend(quantizer: ResidualVectorQuantization, kmeans_iters: int = 20) -> None:
     """Give every layer of ``quantizer`` a :class:`Codebook` of the same sizes, not yet seeded."""
-    for layer in quantizer.layers:
+    layers: Any = quantizer.layers
+    for layer in layers:
         old = layer._codebook
         layer._codebook = Codebook(
             dim=old.embed.shape[1],

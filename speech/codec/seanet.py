@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
-from encodec.modules import SEANetDecoder, SEANetEncoder
-from encodec.quantization import ResidualVectorQuantizer
+from encodec.modules.seanet import SEANetDecoder, SEANetEncoder
+from encodec.quantization.vq import ResidualVectorQuantizer
 from torch import Tensor, nn
 
 from speech.codec.quantizer import mend
@@ -186,7 +186,8 @@ class SEANetCodec(nn.Module):
     @property
     def seeded(self) -> bool:
         """Whether the codebooks hold anything yet."""
-        return all(bool(layer._codebook.inited) for layer in self.quantizer.vq.layers)
+        layers: Any = self.quantizer.vq.layers
+        return all(bool(layer._codebook.inited) for layer in layers)
 
     @torch.inference_mode()
     def encode(self, wave: Tensor) -> Tensor:

@@ -146,12 +146,12 @@ class _Trainer:
                 + torch.stack([mel.new_zeros(()), *extra.values()]).sum()
             )
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(codec.parameters(), 1.0)
             optimizer.step()
             figures = {"loss": loss.item(), "mel": mel.item()}
             if quantise:
-                figures["entries"] = float(made.codes[:, 0].unique().numel())
+                figures["entries"] = float(len(set(made.codes[:, 0].flatten().tolist())))
             return figures | {name: term.item() for name, term in extra.items()}
 
         run_steps(
@@ -180,7 +180,7 @@ class _Trainer:
             judged = discriminator_loss(judge, wave, made.wave)
             if i % 3:
                 theirs.zero_grad()
-                judged.backward()
+                torch.autograd.backward(judged)
                 theirs.step()
             fooling, matching = generator_losses(judge, wave, made.wave)
             losses = {
@@ -190,7 +190,7 @@ class _Trainer:
                 "matching": matching,
             }
             ours.zero_grad()
-            torch.stack(list(extra.values())).sum().backward(retain_graph=True)
+            torch.autograd.backward(torch.stack(list(extra.values())).sum(), retain_graph=True)
             balancer.backward(losses, made.wave)
             nn.utils.clip_grad_norm_(codec.parameters(), 1.0)
             ours.step()

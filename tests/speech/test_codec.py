@@ -6,6 +6,7 @@ import json
 import resource
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def voice(seconds: float, seed: int) -> Floats:
     at = np.arange(round(seconds * RATE)) / RATE
     phase = 2 * np.pi * np.cumsum(random.uniform(100, 200) * (1 + 0.2 * np.sin(3 * at))) / RATE
     wave = sum(np.sin(k * phase) / k for k in range(1, 12)) * np.sin(np.pi * 2 * at) ** 2
-    return (0.2 * wave).astype(np.float32)
+    return np.asarray(0.2 * wave, np.float32)
 
 
 @pytest.mark.parametrize("samples", [16_000, 16_001, 700])
@@ -99,7 +100,7 @@ def test_shapes_lengths_and_fewer_codebooks(codec: Codec, samples: int) -> None:
 def test_batch_equals_single(codec: Codec) -> None:
     wave = noise(3, 8_000)
     codes = codec.encode(wave)
-    assert codes.unique().numel() > 3
+    assert len(set(codes.flatten().tolist())) > 3
     assert torch.equal(codec.encode(wave[1:2]), codes[1:2])
     torch.testing.assert_close(codec.decode(codes[1:2]), codec.decode(codes)[1:2])
 
@@ -138,7 +139,7 @@ def test_nothing_reaches_further_than_the_context(codec: Codec) -> None:
 def test_chunks_equal_the_whole(codec: Codec, length: int) -> None:
     wave = noise(1, length)
     whole = codec.encode(wave)
-    blocks = [block.numpy() for block in wave[0].split(5_003)]
+    blocks = [block.numpy() for block in torch.split(wave[0], 5_003)]
     chunks = list(encode_blocks(codec, blocks, 1.0))
     assert len(chunks) == max(1, round(length / RATE)) or length > RATE
     codes = np.concatenate(chunks, 1)
@@ -149,7 +150,7 @@ def test_chunks_equal_the_whole(codec: Codec, length: int) -> None:
 
 def test_chunks_without_context_would_differ() -> None:
     class Careless(SEANetCodec):
-        context_frames = 0  # type: ignore[assignment]
+        context_frames = 0
 
     codec = Careless(TINY)
     codec.load_state_dict(seanet().state_dict())
@@ -318,7 +319,8 @@ def test_a_training_killed_before_its_last_stage_ends_where_a_whole_one_does(
 def test_a_seeded_codebook_stays_where_k_means_put_it_and_dead_entries_come_back() -> None:
     torch.manual_seed(0)
     codec = SEANetCodec(SEANetConfig(**{**vars(TINY), "entries": 8}))
-    book = codec.quantizer.vq.layers[0]._codebook.train()
+    layers: Any = codec.quantizer.vq.layers
+    book = layers[0]._codebook.train()
     places = torch.eye(8) * 10
     data = places.repeat(20, 1) + 0.01 * torch.randn(160, 8)
     book(data)
@@ -329,7 +331,7 @@ def test_a_seeded_codebook_stays_where_k_means_put_it_and_dead_entries_come_back
         book.embed_avg[3:] += 1000 * book.cluster_size[3:, None]
     for _ in range(900):  # nothing chooses the five entries far away until they count as dead
         _, chosen = book(data)
-    assert chosen.unique().numel() >= 7
+    assert len(set(chosen.tolist())) >= 7
     assert book.embed.abs().max() < 20
 
 

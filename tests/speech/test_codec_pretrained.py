@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-import encodec
 import pytest
 import torch
+from encodec.model import EncodecModel as PackageModel
 from transformers import EncodecConfig, EncodecModel
 
 from common.errors import UserError
@@ -21,7 +22,8 @@ def transformers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("transformers")
     config = EncodecConfig(num_filters=4, hidden_size=16, codebook_dim=16, num_lstm_layers=1)
     network = EncodecModel(config)
-    for layer in network.quantizer.layers:
+    layers: Any = network.quantizer.layers
+    for layer in layers:
         layer.codebook.embed.normal_(std=0.1)  # they start at zero: all distances would be equal
     network.save_pretrained(folder)
     return folder
@@ -30,8 +32,9 @@ def transformers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def state_dict(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    network = encodec.EncodecModel.encodec_model_24khz(pretrained=False)
-    for layer in network.quantizer.vq.layers:
+    network = PackageModel.encodec_model_24khz(pretrained=False)
+    layers: Any = network.quantizer.vq.layers
+    for layer in layers:
         layer._codebook.embed.normal_(std=0.1)
     path = tmp_path_factory.mktemp("package") / "encodec_24khz.th"
     torch.save(network.state_dict(), path)
