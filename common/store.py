@@ -82,8 +82,11 @@ class Store:
 
     def __init__(self, home: Path | None = None, url: str | None = None) -> None:
         self.home = Path(home) if home is not None else default_home()
-        with disk_errors(self.home):
-            self.home.mkdir(parents=True, exist_ok=True)
+        try:
+            with disk_errors(self.home):
+                self.home.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UserError(f"{self.home} is not a folder", "set UPSPIRAL_HOME to one") from error
         self.artifacts = Files(self.home / "artifacts")
         address: sa.URL | str = url or sa.URL.create(
             "sqlite", database=str(self.home / "upspiral.db")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -221,6 +222,8 @@ def serve() -> None:
     """
     from common.lease import Lease
 
+    with tempfile.TemporaryDirectory() as folder:  # imports and caches, once for all forks
+        run(Path(folder), rounds=1)
     for line in sys.stdin:
         home, name, pause = line.split()
         pid = os.fork()
