@@ -101,6 +101,7 @@ class Store:
             ) from error
         self._lite = self._engine.dialect.name == "sqlite"
         if self._lite:
+            self._where = str(self._engine.url.database)
             sa.event.listen(self._engine, "connect", self._prepare)
             sa.event.listen(self._engine, "begin", _begin)
         self._create()
