@@ -120,7 +120,8 @@ def _loglik(x: Floats, mean: Floats, variance: Floats) -> Floats:
 
 
 def _viterbi(chain: _Chain, loglik: Floats) -> NDArray[np.int64]:
-    """Best path from the first state (or, when silent, the second) to the last (or last but one)."""
+    """Best path from the first or second state (silence may be left out) to the last or the one
+    before."""
     emission = loglik[:, chain.states]
     frames, states = emission.shape
     # From where a state may be entered: itself, the one before, or over a skippable silence.

@@ -27,6 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchaudio.functional import melscale_fbanks
 
+from speech.codec.quantizer import mend
+
 
 @dataclass(frozen=True)
 class SpectralConfig:
@@ -59,7 +61,7 @@ class Block(nn.Module):
         self.scale = nn.Parameter(torch.full((width,), scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.norm(self.depthwise(x).transpose(1, 2))
+        y: Tensor = self.norm(self.depthwise(x).transpose(1, 2))
         y = self.scale * self.down(F.gelu(self.up(y)))
         return x + y.transpose(1, 2)
 
@@ -84,8 +86,8 @@ class Encoder(nn.Module):
         self.out = nn.Linear(width, latent)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.norm(self.layers(x).transpose(1, 2))
-        return torch.as_tensor(self.out(y).transpose(1, 2))
+        y: Tensor = self.out(self.norm(self.layers(x).transpose(1, 2)))
+        return y.transpose(1, 2)
 
 
 class Decoder(nn.Module):
@@ -102,7 +104,7 @@ class Decoder(nn.Module):
         self.fast = nn.Sequential(*_blocks(width, fast, slow + fast))
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, self.size + 2)
-        self.register_buffer("window", torch.hann_window(self.size), persistent=False)
+        self.window = nn.Buffer(torch.hann_window(self.size), persistent=False)
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.widen(self.slow(self.enter(z)))
@@ -148,6 +150,7 @@ class SpectralCodec(nn.Module):
             kmeans_iters=20,
             threshold_ema_dead_code=0.2,
         )
+        mend(self.residual)
         self.decoder = Decoder(c)
         bank = melscale_fbanks(
             513, 0.0, c.sample_rate / 2, c.mels, c.sample_rate, "slaney", "slaney"
@@ -247,8 +250,10 @@ class SpectralCodec(nn.Module):
 
         settings: dict[str, Any] = json.loads((folder / "config.json").read_text())
         settings.pop("kind", None)
-        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-        codec = cls(SpectralConfig(**lists))
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()
+        }
+        codec = cls(SpectralConfig(**values))
         weights = {
             k: t.float() if t.is_floating_point() else t
             for k, t in load_file(folder / "model.safetensors").items()

@@ -164,7 +164,7 @@ def train_semantic(
 def cluster_predictions(
     config: CodecTraining, codec: SpectralCodec, predicted: Tensor, heard: Tensor
 ) -> None:
-    """Fill in the codec's projection and the first codebook from its predictions ``(F, latent)``."""
+    """Fill in the codec's projection and first codebook from predictions ``(F, latent)``."""
     from sklearn.cluster import MiniBatchKMeans
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 

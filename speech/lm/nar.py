@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -174,9 +174,10 @@ class MaskedCodes(nn.Module):
 
         settings = json.loads((folder / "config.json").read_text())
         settings.pop("kind")
-        model = cls(
-            NARConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
-        )
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()
+        }
+        model = cls(NARConfig(**values))
         weights = load_file(folder / "model.safetensors")
         model.load_state_dict({k: t.float() for k, t in weights.items()})
         return model.eval()

@@ -1,4 +1,4 @@
-"""The stream's symbols round-trip, and the mask admits recorded streams and nothing out of order."""
+"""Streams round-trip, and the mask admits recorded streams and nothing out of order."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ EVEN = torch.zeros(1, len(TOKENIZER))
 
 def test_doubt_about_the_next_phone_does_not_slow_the_speech() -> None:
     prompt = stream.prompt(["k", "l", "t", WORD_END])
-    k, l, code = (TOKENIZER.convert_tokens_to_ids(s) for s in ("k", "l", "<c0>"))
+    k, ell, code = (TOKENIZER.convert_tokens_to_ids(s) for s in ("k", "l", "<c0>"))
     mask = stream.Monotonic(TOKENIZER, [prompt])
-    for drawn in ([], [k], [k, l]):
+    for drawn in ([], [k], [k, ell]):
         mask([0], torch.tensor(drawn, dtype=torch.long).reshape(1, -1), EVEN)
-    scores = mask([0], torch.tensor([[k, l, code]]), EVEN).softmax(-1)
+    scores = mask([0], torch.tensor([[k, ell, code]]), EVEN).softmax(-1)
     names = len(TOKENIZER) - 16 - 1  # every symbol that is neither a code nor silence
     expected = names / (names + 16)
     assert abs(scores[0, TOKENIZER.convert_tokens_to_ids("t")].item() - expected) < 1e-5

@@ -1,0 +1,216 @@
+"""SpeechAlign (arXiv 2404.05600): preference optimisation of a codec language model, in rounds.
+
+Each round the model says every text several times, a judge listens, the better and the worse
+become preference pairs, DPO with a likelihood anchor learns from them, and the gate keeps the
+round only if dev got better. Only the autoregressive model learns; the NAR and the codec turn its
+codes into sound and stay as they are.
+
+Replaces: propose (speech is sampled and made audible), select (golden over sampled as in the
+paper, best over worst of the model's own, or both), measure. Learn is ``common.learners``.
+
+Deviations from the paper: a golden stream stands for the recorded codes; self-sampled pairs are
+the default, because golden ones taught two later studies a shortcut (2409.12403, 2502.05236);
+the judge that rewards is a phone model trained on log-mel features, the judges that evaluate are a
+recogniser, a speaker encoder and a quality model.
+
+    upspiral speech align --recipe starter --rounds 3 --seed 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from common.pairing import best_worst, golden_over_sampled
+from common.policies import Generator, Sample
+from common.records import Candidate, Lessons, Metric, Preference, Split, Task, identity
+from common.stages import Context
+from speech import audio, corpora
+from speech.judges import WaveJudge
+from speech.lm import stream
+from speech.text import normalise, phonemes
+from speech.texts import practice
+from speech.vocoder import Vocoder
+
+Pairs = Literal["self", "golden", "both"]
+LOWER = frozenset({"wer", "cer", "phone_error"})
+"""Scores of which less is better."""
+
+
+@dataclass(frozen=True)
+class AlignConfig:
+    """One run of alignment. The learning settings are those of the sweep in docs/lab-notes.md."""
+
+    rounds: int = 3
+    texts: int = 192
+    """Texts that are practised on; half are recorded ones, half nobody recorded."""
+    samples: int = 6
+    """Candidates a text and round."""
+    dev_texts: int = 96
+    test_samples: int = 3
+    """Samples of each test text; their mean is that text's value."""
+    temperature: float = 1.0
+    pairs: Pairs = "self"
+    pairs_per_text: int = 2
+    min_margin: float = 0.1
+    """Least difference in nats a phone between chosen and rejected."""
+    beta: float = 0.1
+    nll_weight: float = 0.5
+    learning_rate: float = 1e-4
+    epochs: float = 2.0
+    batch_size: int = 16
+    max_new_tokens: int = 600
+    policy: str = "starter"
+    """The autoregressive model: starter, a folder, or a hub name."""
+
+
+def starter() -> AlignConfig:
+    """Three full rounds of the starter: up to 90 minutes on two cores."""
+    return AlignConfig()
+
+
+def demo() -> AlignConfig:
+    """Smaller and quicker, with the same shape: minutes."""
+    return AlignConfig(rounds=2, texts=64, samples=4, dev_texts=60, test_samples=1)
+
+
+def tiny() -> AlignConfig:
+    """Seconds, for tests."""
+    return AlignConfig(rounds=1, texts=4, samples=3, dev_texts=3, test_samples=1,
+                       max_new_tokens=120, epochs=1.0, batch_size=2, min_margin=0.0)  # fmt: skip
+
+
+RECIPES: dict[str, Callable[[], AlignConfig]] = {"starter": starter, "demo": demo, "tiny": tiny}
+
+
+def tasks(config: AlignConfig, corpus: corpora.Corpus) -> list[Task]:
+    """Texts to say. Test is the recorded test split: nothing it says is practised or tuned on."""
+    splits: tuple[Split, ...] = ("train", "dev", "test")
+    texts = {split: unique(u.text for u in corpus.split(split)) for split in splits}
+    held_out = {normalise(t) for split in ("dev", "test") for t in texts[split]}
+    recorded = [t for t in texts["train"] if 3 <= len(normalise(t).split()) <= 14]
+    recorded = sorted(recorded, key=identity)[: config.texts // 2]
+    train = [*recorded, *practice("train", config.texts - len(recorded), held_out)]
+    in_dev = [t for t in texts["dev"] if len(normalise(t).split()) >= 3][: config.dev_texts // 3]
+    avoid = {normalise(t) for t in texts["test"]}
+    dev = [*in_dev, *practice("dev", config.dev_texts - len(in_dev), avoid)]
+    test = [t for t in texts["test"] if len(normalise(t).split()) >= 3]
+    if config == tiny():
+        test = test[:3]
+    found: list[Task] = []
+    for split, lines in zip(splits, (train, dev, test), strict=True):
+        for text, phones in zip(lines, phonemes(lines), strict=True):
+            name = identity(split, text)
+            found.append(Task(name, stream.prompt(phones), split, text))
+    return found
+
+
+def unique(texts: Iterable[str]) -> list[str]:
+    """One of each that says the same."""
+    return list({normalise(text): text for text in texts}.values())
+
+
+@dataclass(frozen=True)
+class Speak:
+    """Propose: sample streams of codes and make them audible; the artifact is a sound file."""
+
+    vocoder: Vocoder
+    sample: Sample
+
+    def propose(self, policy: Generator, tasks: Sequence[Task], ctx: Context) -> list[Candidate]:
+        """Candidates with sound, except those without a single code."""
+        found = self.sample.propose(policy, tasks, ctx)
+        seeds = [ctx.seed_for("nar", c.id) for c in found]
+        waves = self.vocoder.waves([c.output for c in found], seeds, ctx.progress)
+        return [
+            replace(
+                c, artifact=ctx.artifacts.put(audio.encode(wave), ".wav") if len(wave) else None
+            )
+            for c, wave in zip(found, waves, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class SelectSpeech:
+    """Select: pairs by the rewarding judge's score ``by``, and recorded over sampled streams.
+
+    ``golden`` maps a task to the stream of its recording. Only candidates of the newest round are
+    compared with one another: an earlier policy's mistakes are not this one's.
+    """
+
+    pairs: Pairs
+    by: str
+    per_text: int
+    min_margin: float
+    golden: Mapping[str, str]
+
+    def select(self, tasks: Mapping[str, Task], pool: Sequence[Candidate], ctx: Context) -> Lessons:
+        fresh = [c for c in pool if c.round == ctx.round and c.artifact]
+        found: list[Preference] = []
+        if self.pairs in ("self", "both"):
+            found += best_worst(
+                tasks,
+                fresh,
+                key=self.by,
+                better="lower" if self.by in LOWER else "higher",
+                min_margin=self.min_margin,
+                pairs_per_task=self.per_text,
+                round=ctx.round,
+            )
+        if self.pairs in ("golden", "both"):
+            found += golden_over_sampled(
+                tasks,
+                self.golden,
+                fresh,
+                pairs_per_task=self.per_text,
+                seed=ctx.seed_for("golden", ctx.round),
+                round=ctx.round,
+            )
+        return Lessons(tuple(found))
+
+
+@dataclass(frozen=True)
+class SpeechMetrics:
+    """Measure: say each text and judge it; ``test_samples`` times on test, where they are averaged.
+
+    Every policy is measured with the same random numbers, so differences between policies are
+    not differences of luck.
+    """
+
+    vocoder: Vocoder
+    judges: Sequence[WaveJudge]
+    sample: Sample
+    test_samples: int = 1
+
+    def measure(self, policy: Generator, tasks: Sequence[Task], ctx: Context) -> list[Metric]:
+        same = replace(ctx, round=0)
+        times = self.test_samples if tasks and tasks[0].split == "test" else self.sample.n
+        found = Speak(self.vocoder, replace(self.sample, n=times)).propose(policy, tasks, same)
+        by_id = {task.id: task for task in tasks}
+        scores: list[dict[str, float]] = [{} for _ in found]
+        for judge in self.judges:
+            for row, new in zip(scores, judge.judge(by_id, found, same), strict=True):
+                row |= new
+        return [self._metric(name, found, scores) for name in scores[0]]
+
+    @staticmethod
+    def _metric(
+        name: str, found: Sequence[Candidate], scores: Sequence[Mapping[str, float]]
+    ) -> Metric:
+        values: dict[str, list[float]] = {}
+        for candidate, row in zip(found, scores, strict=True):
+            values.setdefault(candidate.task, []).append(row[name])
+        items = {task: float(np.mean(v)) for task, v in values.items()}
+        spread = np.array(list(items.values()))
+        se = float(spread.std(ddof=1) / np.sqrt(len(spread))) if len(spread) > 1 else float("inf")
+        return Metric(
+            name,
+            float(spread.mean()),
+            se,
+            len(items),
+            better="lower" if name in LOWER else "higher",
+            items=items,
+        )
