@@ -41,8 +41,8 @@ def first_batch(
     """The trainer and one batch of all pairs, the reference ``shift`` nats below on the chosen."""
     learner = Preference(batch_size=len(items), **options)
     ctx = context(folder)
-    rows = data.preference_rows(policy, items, learner.max_length)
-    rows = learner._reference(policy, rows, ctx)
+    tokens = data.preference_rows(policy, items, learner.max_length)
+    rows = learner._reference(policy, tokens, ctx)
     for row in rows:
         row["ref_chosen_logps"] -= shift
     trainer = learner.trainer(policy, rows, ctx, folder / "out")
@@ -66,7 +66,7 @@ def nll_by_hand(policy: HFPolicy, items: tuple[Pair, ...]) -> float:
         chosen = [*policy.tokenizer(p.chosen)["input_ids"], policy.tokenizer.eos_token_id]
         with torch.no_grad():
             logp = policy.model(torch.tensor([prompt + chosen])).logits[0].log_softmax(-1)
-        terms = [-logp[len(prompt) - 1 + i, token].item() for i, token in enumerate(chosen)]
+        terms = [-float(logp[len(prompt) - 1 + i, token]) for i, token in enumerate(chosen)]
         means.append(sum(terms) / len(terms))
     return sum(means) / len(means)
 
@@ -259,6 +259,15 @@ def test_nothing_to_learn_and_bad_settings(tmp_path: Path) -> None:
     for wrong in ({"beta": 0.0}, {"nll_weight": -1.0}, {"dpo_weight": 0.0}):
         with pytest.raises(UserError):
             Preference(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_loss_that_is_not_finite_stops_at_once(tmp_path: Path) -> None:
+    policy = tiny_policy()
+    with torch.no_grad():
+        policy.model.lm_head.weight[5] = torch.nan
+    with pytest.raises(UserError, match="not finite at step 1"):
+        SFT(steps=5).learn(policy, Lessons(demonstrations=demonstrations(4)), context(tmp_path))
+    assert "forward" not in vars(policy.model)
 
 
 def test_batches_hold_like_lengths_and_depend_on_seed_and_epoch_only() -> None:

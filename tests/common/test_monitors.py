@@ -40,7 +40,7 @@ def test_collapse_is_named_with_its_figures() -> None:
         (0.19, {}),  # no preferences
     ],
 )
-def test_no_collapse(wer: float, learn: dict[str, float]) -> None:
+def test_no_collapse(wer: float, learn: dict[str, Any]) -> None:
     assert CollapseMonitor().check(HISTORY, turn(3, wer, **learn)) is None
 
 

@@ -38,7 +38,7 @@ def forced(model: Any, prompt: list[int], one: Sampled) -> float:
     ids = one.ids + ([EOS] if one.finished else [])
     with torch.no_grad():
         logp = model(torch.tensor([prompt + ids])).logits[0].log_softmax(-1)
-    return sum(logp[len(prompt) + i - 1, token].item() for i, token in enumerate(ids))
+    return sum(float(logp[len(prompt) + i - 1, token]) for i, token in enumerate(ids))
 
 
 def test_greedy_equals_generate(model: Any) -> None:

@@ -26,8 +26,9 @@ class Plan(BaseModel):
 
 
 def completion(text: str) -> dict[str, Any]:
-    tokens = [{"token": word, "logprob": -0.5, "bytes": None, "top_logprobs": []}
-              for word in text.split()]  # fmt: skip
+    tokens: list[dict[str, Any]] = [
+        {"token": word, "logprob": -0.5, "bytes": None, "top_logprobs": []} for word in text.split()
+    ]
     return {
         "id": "x", "object": "chat.completion", "created": 0, "model": "m",
         "choices": [{
