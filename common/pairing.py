@@ -38,7 +38,7 @@ def best_worst(
 
     The margin is the difference of the scores; it must be positive and at least ``min_margin``.
     """
-    pairs = []
+    pairs: list[Preference] = []
     for task, group in _by_task(tasks, candidates):
         ranked = sorted(group, key=lambda c: (-_value(c, key, better), c.id))
         worst = iter(reversed(ranked))
@@ -85,7 +85,7 @@ def pareto_best_worst(
     every = _points(sorted(candidates, key=lambda c: c.id), names, objectives)
     scale = every.std(axis=0) if len(every) else np.ones(len(names))
     scale = np.where(scale > 0, scale, 1.0)
-    pairs = []
+    pairs: list[Preference] = []
     for task, group in _by_task(tasks, candidates):
         points = _points(group, names, objectives)
         gain = points[:, None, :] - points[None, :, :]
@@ -127,7 +127,7 @@ def golden_over_sampled(
     With ``golden_scores`` (by task, of ``key``) the margin is the difference of the scores and
     must reach ``min_margin``; else it is 0. Tasks without a golden are left out.
     """
-    pairs = []
+    pairs: list[Preference] = []
     for task, group in _by_task(tasks, candidates):
         if task.id not in goldens:
             continue

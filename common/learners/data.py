@@ -21,6 +21,7 @@ from torch.utils.data import Sampler
 from transformers import PrinterCallback, TrainerCallback
 
 from common.errors import UserError
+from common.policies.local import no_bars
 from common.records import Demonstration, Preference
 from common.stages import Context
 
@@ -114,6 +115,12 @@ class Report(TrainerCallback):  # type: ignore[misc]
             for name, value in (logs or {}).items()
             if isinstance(value, int | float) and name not in ("epoch", "total_flos")
         }
+        if not math.isfinite((logs or {}).get("loss", 0.0)):
+            # Before a checkpoint of this step is written: the last one is of sound weights.
+            raise UserError(
+                f"the {self.what} loss is not finite at step {state.global_step}",
+                "lower learning_rate, then start again",
+            )
         self.ctx.tracker.log(values, state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kw: Any) -> None:  # noqa: ARG002
@@ -173,7 +180,7 @@ def arguments(
         "warmup_steps": warmup,
         "lr_scheduler_type": "cosine",
         "bf16": False,
-        "gradient_checkpointing": False,
+        "activation_checkpointing": False,
         "use_cpu": device.type == "cpu",
         "seed": seed,
         "data_seed": seed,
@@ -193,14 +200,12 @@ def arguments(
 def train(trainer: Any, folder: Path) -> list[dict[str, float]]:
     """Train from the last whole checkpoint in ``folder``; the log of every step since the first.
 
-    The folder is removed at the end. Raises ``FloatingPointError`` when the loss is not finite.
+    The folder is removed at the end. Raises :class:`UserError` when the loss is not finite.
     """
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
     shutil.rmtree(folder, ignore_errors=True)
-    if not all(math.isfinite(entry["loss"]) for entry in logs):
-        raise FloatingPointError("the loss is not finite: lower the learning rate")
     return logs
 
 
@@ -241,7 +246,7 @@ def quiet() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), no_bars():
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

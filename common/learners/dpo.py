@@ -21,7 +21,8 @@ from typing import Any, Literal
 
 import torch
 from datasets import Dataset
-from trl import DPOConfig, DPOTrainer
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
 
 from common.errors import UserError
 from common.learners import data
@@ -186,11 +187,11 @@ class DPOTrainerWithAnchor(data.Plumbing, DPOTrainer):  # type: ignore[misc]
             kept.append(model(**kw))
             return kept[-1]
 
-        loss = super()._compute_loss(forward, inputs, False)
+        loss: Any = super()._compute_loss(forward, inputs, False)
         mask_BT = inputs["completion_mask"][:, 1:].chunk(2)[0]
         logp_BT = kept[0].log_probs[:, -mask_BT.shape[1] :].chunk(2)[0]  # zero off the response
         nll = -(logp_BT.sum(1) / mask_BT.sum(1)).mean()
-        mode = "train" if self.model.training else "eval"
+        mode = "train" if model.training else "eval"
         self._metrics[mode]["nll"].append(self.accelerator.gather(nll.detach()).mean().item())
         loss = loss + self.nll_weight * nll
         return (loss, kept[0]) if return_outputs else loss

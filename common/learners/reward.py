@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from trl import RewardConfig, RewardTrainer
+from trl.trainer.reward_config import RewardConfig
+from trl.trainer.reward_trainer import RewardTrainer
 
 from common.errors import UserError
 from common.learners import data

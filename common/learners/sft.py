@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from trl import SFTConfig, SFTTrainer
-from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from common.learners import data
 from common.learners.dpo import release
@@ -117,4 +117,5 @@ class WeightedSFTTrainer(data.Plumbing, SFTTrainer):  # type: ignore[misc]
                 out = SimpleNamespace(**{**out, "log_probs": out.log_probs * weight_B[:, None]})
             return out
 
-        return super().compute_loss(forward, inputs, return_outputs, num_items_in_batch)
+        loss: Any = super().compute_loss(forward, inputs, return_outputs, num_items_in_batch)
+        return loss

@@ -99,8 +99,9 @@ class HFPolicy:
 
         source = smollm2() if str(name_or_path) == "smollm2" else name_or_path
         try:
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
-            tokenizer = AutoTokenizer.from_pretrained(source)
+            with no_bars():
+                model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+                tokenizer = AutoTokenizer.from_pretrained(source)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"cannot load the language model {name_or_path!s} ({str(error).splitlines()[0]})",
@@ -289,8 +290,9 @@ class HFPolicy:
     def save(self, folder: Path) -> None:
         """Safetensors and tokenizer, as transformers and peft load them; the adapter if any."""
         options = {"save_embedding_layers": False} if self.has_adapter else {}
-        self.model.save_pretrained(folder, **options)
-        self.tokenizer.save_pretrained(folder)
+        with no_bars():
+            self.model.save_pretrained(folder, **options)
+            self.tokenizer.save_pretrained(folder)
 
     def restore(self, folder: Path) -> None:
         """Take the weights :meth:`save` wrote, adding or removing the adapter as they need."""
@@ -314,7 +316,8 @@ class HFPolicy:
 
     def _load_weights(self, folder: Path) -> None:
         # Through the library, which knows each architecture's names on disk and in memory.
-        saved = type(self.model).from_pretrained(folder, dtype=self.model.dtype)
+        with no_bars():
+            saved = type(self.model).from_pretrained(folder, dtype=self.model.dtype)
         self.model.load_state_dict(saved.state_dict())
 
     def _state(self) -> dict[str, Tensor]:
@@ -326,6 +329,20 @@ class HFPolicy:
             )
             return state
         return dict(self.model.state_dict())
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Without transformers' bars: they come at every save and load, and progress is the run's."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _copy(model: Any) -> dict[str, Tensor]:

@@ -81,6 +81,7 @@ class _Buffer(DynamicLayer):  # type: ignore[misc]
         filled = self.get_seq_length()
         held = []
         for states in (self.keys, self.values):
+            assert states is not None  # a prompt was read
             _, h, _, d = states.shape
             store = states.new_empty(len(rows), h, self.capacity, d)
             store[:, :, :filled] = states[rows]
@@ -168,11 +169,8 @@ def _batch(
 
     # Sliding windows and recurrent layers need the library's own cache and masks.
     plain = _full_attention(model.config)
-    cache = (
-        Cache(layer_class_to_replicate=functools.partial(_Buffer, longest + steps))
-        if plain
-        else DynamicCache(config=model.config)
-    )
+    layers = functools.partial(_Buffer, longest + steps)
+    cache = Cache(layer_class_to_replicate=layers) if plain else DynamicCache(config=model.config)
     out = model(
         input_ids=ids_UP,
         attention_mask=real_UP.long(),
