@@ -116,7 +116,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Round:
-    """One turn of the loop: ``state`` is the content hash of the policy that the turn ended with."""
+    """One turn of the loop; ``state`` addresses the policy that it ended with."""
 
     index: int
     kept: bool

@@ -47,7 +47,7 @@ class Context:
     tracker: Tracker
     progress: Progress
     workdir: Path
-    """Scratch folder of this unit of work; checkpoints of a long stage go here and outlive a crash."""
+    """Scratch folder of this unit of work: checkpoints of a stage go here, outliving a crash."""
 
     def seed_for(self, *what: object) -> int:
         """A 63-bit seed from the run's seed and the identity of ``what``, nothing else.
@@ -80,19 +80,17 @@ class Judge(Protocol):
     def judge(
         self, tasks: Mapping[str, Task], candidates: Sequence[Candidate], ctx: Context
     ) -> list[dict[str, float]]:
-        """Scores by name for each candidate, in order. A name is ``judge/quantity`` or ``judge``."""
+        """Scores by name for each candidate, in order; several judges are told apart by names."""
 
 
 class Selector(Protocol):
-    def select(
-        self, tasks: Mapping[str, Task], pool: Sequence[Candidate], ctx: Context
-    ) -> Lessons:
+    def select(self, tasks: Mapping[str, Task], pool: Sequence[Candidate], ctx: Context) -> Lessons:
         """Lessons from the judged candidates of this and earlier rounds."""
 
 
 class Learner(Protocol):
     def learn(self, policy: Any, lessons: Lessons, ctx: Context) -> Mapping[str, float]:
-        """Change ``policy`` in place; return what is worth recording (losses, margins, accuracy)."""
+        """Change ``policy`` in place; return what is worth recording (losses, margins)."""
 
 
 class Measure(Protocol):

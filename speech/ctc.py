@@ -66,8 +66,9 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.norm(self.depthwise(x).transpose(1, 2))
-        return x + self.dropout(self.down(functional.gelu(self.up(y)))).transpose(1, 2)
+        y: Tensor = self.norm(self.depthwise(x).transpose(1, 2))
+        y = self.dropout(self.down(functional.gelu(self.up(y))))
+        return x + y.transpose(1, 2)
 
 
 class PhoneModel(nn.Module):
@@ -131,7 +132,7 @@ class LogMel(nn.Module):
         """``(samples,)`` → ``(mels, T)``."""
         x = torch.from_numpy(np.ascontiguousarray(wave, np.float32))
         x = x * (0.1 / x.square().mean().sqrt().clamp(min=1e-5))
-        log_mel = (self.mel(x) + 1e-4).log()
+        log_mel: Tensor = (self.mel(x) + 1e-4).log()
         return (log_mel - log_mel.mean(dim=1, keepdim=True)) / 2.5
 
 

@@ -87,8 +87,9 @@ class Monotonic:
     ) -> None:
         vocabulary = tokenizer.get_vocab()
         self.size = len(vocabulary)
-        self.silence, self.last = vocabulary[SILENCE], vocabulary[LAST]
-        self.end = vocabulary[EOS]
+        self.silence: int = vocabulary[SILENCE]
+        self.last: int = vocabulary[LAST]
+        self.end: int = vocabulary[EOS]
         self.is_code = torch.zeros(self.size, dtype=torch.bool)
         self.is_code[[i for s, i in vocabulary.items() if CODE.fullmatch(s)]] = True
         self.longest = longest
@@ -133,7 +134,8 @@ class Monotonic:
         """The symbol with which ``place`` goes on."""
         if place.newest == self.last:
             return self.end
-        return place.line[place.read] if place.read < len(place.line) else self.last
+        at_end = place.read == len(place.line)
+        return self.last if at_end else place.line[place.read]
 
     def _advance(self, place: _Place, token: int) -> None:
         if self.is_code[token]:
