@@ -7,7 +7,7 @@ alignments summed, no search, no words. The network sees 0.6 s of context to eit
 hears sounds and knows no sentences; and it shares neither weights nor front end with Whisper,
 whose states teach the codec. It is therefore the judge that checks the judge that rewards.
 
-    python -m speech.ctc --folder work/ctc --steps 3000        # how assets/ctc was made
+    upspiral speech train ctc --recipe starter        # how the starter was made
 
 Deviation from the usual recipe: utterances are normalised by their own mean spectrum, since a
 clip of a codec differs from a recording first of all in colour and level.
@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common import registry
 from common.errors import UserError
 from speech import audio
 from speech.audio import Wave
@@ -35,7 +36,6 @@ from speech.judges import WaveJudge, usable
 from speech.text import WORD_END, phonemes
 from speech.training import generator, run_steps
 
-STARTER = Path(__file__).resolve().parents[1] / "assets" / "ctc"
 FLOOR = -10.0
 """Nats a phone: the score of silence, and of a text that cannot be in the clip at all."""
 BATCH = 16
@@ -111,7 +111,7 @@ class PhoneModel(nn.Module):
         from safetensors.torch import load_file
 
         if not (folder / "model.safetensors").is_file():
-            raise UserError(f"no phone model in {str(folder)!r}", "train one: python -m speech.ctc")
+            raise UserError(f"no phone model in {str(folder)!r}", "upspiral speech train ctc")
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         model = cls(CTCConfig(**settings | {"symbols": tuple(settings["symbols"])}))
         weights = load_file(str(folder / "model.safetensors"))
@@ -160,8 +160,8 @@ class CTCJudge(WaveJudge):
     names = ("ctc", "phone_error")
     worst = (FLOOR, 1.0)
 
-    def __init__(self, folder: Path = STARTER) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or registry.get("starter-ctc")
         self._loaded: tuple[PhoneModel, LogMel, dict[str, int]] | None = None
 
     @property
@@ -223,7 +223,7 @@ def train_ctc(
     utterances: Sequence[Utterance],
     folder: Path,
     *,
-    steps: int = 3000,
+    steps: int = 1200,
     config: CTCConfig | None = None,
     learning_rate: float = 2e-3,
     seed: int = 0,
@@ -327,30 +327,3 @@ def _auc(right: np.ndarray[Any, Any], wrong: Sequence[Mapping[str, float]]) -> f
     low = np.array([row["ctc"] for row in wrong])
     above = (right[:, None] > low).mean() + 0.5 * (right[:, None] == low).mean()
     return float(above)
-
-
-def main() -> None:
-    """Train the starter and print how well it hears the dev split."""
-    import argparse
-    import sys
-
-    from speech.corpora import load
-
-    flags = argparse.ArgumentParser(description=main.__doc__)
-    flags.add_argument("--folder", type=Path, required=True)
-    flags.add_argument("--steps", type=int, default=3000)
-    flags.add_argument("--seed", type=int, default=0)
-    chosen = flags.parse_args()
-    corpus = load("prompts")
-    judge = train_ctc(
-        corpus.split("train"),
-        chosen.folder,
-        steps=chosen.steps,
-        seed=chosen.seed,
-        progress=lambda done, total, what: print(done, total, what, file=sys.stderr),
-    )
-    print(json.dumps(held_out(judge, corpus.split("dev"))))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""How the starters in ``assets/`` are made: ``upspiral speech train codec|ar|nar``.
+"""How the starters in ``assets/`` are made: ``upspiral speech train codec|ar|nar|ctc``.
 
 The parts build on one another: the recogniser's states teach the codec's first quantiser and
 place the phones in the recordings; the codec's tokens are what the AR and the NAR learn. Each
@@ -24,8 +24,9 @@ from speech import audio, corpora
 from speech.codec.spectral import SpectralCodec, SpectralConfig
 from speech.codec.train import CodecTraining, principal_components, train_codec
 from speech.corpora import Utterance
+from speech.ctc import train_ctc
 from speech.lm.ar import ARTraining, Spoken, train_ar
-from speech.lm.nar import NARConfig, NARTraining, train_nar
+from speech.lm.nar import Coded, NARConfig, NARTraining, train_nar
 from speech.segmentation import Segment, segment
 from speech.text import phonemes
 
@@ -46,7 +47,8 @@ class StarterRecipe:
     codec: CodecTraining = CodecTraining()
     ar: ARTraining = ARTraining()
     nar: NARTraining = NARTraining()
-    languages: tuple[str, ...] = ("en", "es")
+    ctc_steps: int = 1200
+    languages: tuple[str, ...] = ("en",)
 
 
 def starter() -> StarterRecipe:
@@ -62,7 +64,7 @@ def tiny() -> StarterRecipe:
         CodecTraining(small, semantic_steps=60, acoustic_steps=60, adversarial_steps=10),
         ARTraining(width=64, layers=2, heads=2, steps=60),
         NARTraining(NARConfig((64, 64, 64, 64), width=64, blocks=2), steps=60),
-        ("en",),
+        ctc_steps=20,
     )
 
 
@@ -196,6 +198,17 @@ def spoken(
     return result
 
 
+def encoded(codec: Codec, recording: Recording, placed: Placed) -> Coded:
+    """A recording as the NAR learns it."""
+    utterance = recording.utterance
+    codes = codec.encode(torch.from_numpy(recording.wave)[None])[0].numpy()
+    phones: list[str] = []
+    if utterance.id in placed:
+        for s in stretch(placed[utterance.id][1], codes.shape[1]):
+            phones += [s.phone] * (s.end - s.start)
+    return Coded(utterance.speaker, codes, tuple(phones))
+
+
 def stretch(where: Sequence[Segment], frames: int) -> list[Segment]:
     """The same segments over ``frames`` frames."""
     total = where[-1].end
@@ -212,6 +225,11 @@ def train(part: str, recipe: StarterRecipe, folder: Path, progress: Report) -> P
     found = recordings(recipe.languages)
     by_split = {s: [r for r in found if r.utterance.split == s] for s in ("train", "dev")}
     out = folder / part
+    if part == "ctc":
+        heard = [r.utterance for r in by_split["train"] if r.utterance.language == "en"]
+        judge = train_ctc(heard, folder / "work", steps=recipe.ctc_steps, progress=progress)
+        judge.loaded[0].save(out)
+        return out
     if part == "codec":
         states = teacher_states(found, folder, progress)
         placed = segments(found, states, folder)
@@ -223,29 +241,27 @@ def train(part: str, recipe: StarterRecipe, folder: Path, progress: Report) -> P
             frame_labels([found[i] for i in mine], [states[i] for i in mine], placed),
             folder / "work",
             progress,
+            lambda codec: codec.save(out),  # enough to train the language models beside the rest
         ).save(out)
         return out
     if not (folder / "codec/config.json").is_file():
         raise UserError(f"no codec in {folder}", "first run: upspiral speech train codec")
     codec = SpectralCodec.load(folder / "codec")
+    placed = segments(found, teacher_states(found, folder, progress), folder)
     if part == "ar":
-        placed = segments(found, teacher_states(found, folder, progress), folder)
         learn = spoken(codec, by_split["train"], placed, recipe.ar.speeds)
         check = spoken(codec, by_split["dev"], placed)
         size = codec.codebook_sizes[0]
         model, tokenizer = train_ar(recipe.ar, learn, check, size, folder / "work", progress)
         model.half().save_pretrained(out)
         tokenizer.save_pretrained(out)
+        own = {r.utterance.id for r in by_split["train"]}
+        save_segments({k: v for k, v in placed.items() if k in own}, out / "segments.json.gz")
         return out
-    coded = {
-        s: [
-            (r.utterance.speaker, codec.encode(torch.from_numpy(r.wave)[None])[0].numpy())
-            for r in by_split[s]
-        ]
-        for s in ("train", "dev")
-    }
+    coded = {s: [encoded(codec, r, placed) for r in by_split[s]] for s in ("train", "dev")}
     sizes = codec.codebook_sizes[: len(recipe.nar.model.sizes)]
-    settings = replace(recipe.nar, model=replace(recipe.nar.model, sizes=sizes))
+    names = tuple(sorted({phone for item in coded["train"] for phone in item.phones}))
+    settings = replace(recipe.nar, model=replace(recipe.nar.model, sizes=sizes, phones=names))
     train_nar(settings, coded["train"], coded["dev"], folder / "work", progress).save(out)
     from speech.vocoder import save_voice, voice_codes
 

@@ -56,10 +56,15 @@ class Vocoder:
 
         The result of a row depends on its own seed and codes only, not on the batch.
         """
-        first = [stream.codes(text) for text in completions]
-        spoken = [i for i, codes in enumerate(first) if codes]
-        full = self.nar.generate([first[i] for i in spoken], self.voice, [seeds[i] for i in spoken])
-        waves: list[Wave] = [np.zeros(0, np.float32) for _ in first]
+        parsed = [stream.frames(text) for text in completions]
+        spoken = [i for i, (codes, _) in enumerate(parsed) if codes]
+        full = self.nar.generate(
+            [parsed[i][0] for i in spoken],
+            [parsed[i][1] for i in spoken],
+            self.voice,
+            [seeds[i] for i in spoken],
+        )
+        waves: list[Wave] = [np.zeros(0, np.float32) for _ in parsed]
         for done, (i, codes) in enumerate(zip(spoken, full, strict=True), 1):
             waves[i] = self.codec.decode(codes[None])[0].numpy()
             if progress:

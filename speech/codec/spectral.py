@@ -43,7 +43,7 @@ class SpectralConfig:
     semantic_size: int = 256
     discriminants: int = 32
     acoustic_size: int = 512
-    acoustic_books: int = 7
+    acoustic_books: int = 3
     encoder_blocks: tuple[int, int] = (2, 2)
     semantic_blocks: tuple[int, int] = (2, 3)
     decoder_blocks: tuple[int, int] = (2, 5)

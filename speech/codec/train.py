@@ -36,8 +36,8 @@ class CodecTraining:
     codec: SpectralConfig = field(default_factory=SpectralConfig)
     seed: int = 0
     semantic_steps: int = 1000
-    acoustic_steps: int = 2400
-    adversarial_steps: int = 1500
+    acoustic_steps: int = 3600
+    adversarial_steps: int = 900
     batch: int = 16
     acoustic_batch: int = 8
     semantic_seconds: float = 2.0
@@ -45,6 +45,8 @@ class CodecTraining:
     adversarial_seconds: float = 0.5
     adversarial_batch: int = 8
     learning_rate: float = 1e-3
+    discriminator_rate: float = 1e-3
+    """At a third of it the discriminator was still undecided after 800 steps."""
     phone_weight: float = 0.5
 
 
@@ -74,10 +76,12 @@ def train_codec(
     phones: Sequence[Labels],
     folder: Path,
     progress: Report | None = None,
+    coding: Callable[[SpectralCodec], None] | None = None,
 ) -> SpectralCodec:
     """Train a codec on 16 kHz ``waves`` with the recogniser's ``states`` (see ``teacher.py``).
 
-    ``phones`` numbers the phone heard in each frame, -1 where it is not known.
+    ``phones`` numbers the phone heard in each frame, -1 where it is not known. ``coding`` is
+    called with the codec as soon as its codes are final, before the decoder is sharpened.
 
     Continues from what lies in ``folder``, where curves and checkpoints are kept.
     """
@@ -86,6 +90,8 @@ def train_codec(
     crops = Crops(waves, codec.hop)
     train_semantic(config, codec, crops, states, phones, folder, progress)
     train_acoustic(config, codec, crops, folder, progress)
+    if coding:
+        coding(codec)
     train_adversarial(config, codec, crops, folder, progress)
     return codec.eval()
 
@@ -209,13 +215,11 @@ def train_acoustic(
     def step(i: int) -> dict[str, float]:
         wave, at = crops.draw(config.seed, i, config.acoustic_batch, config.acoustic_seconds)
         base = codec.table(torch.stack([first[frames] for frames in at])).transpose(1, 2)
-        # One batch in six hears the first codebook alone, the rest a random number of them all.
+        # Half of the batches hear all codebooks, as speech will be made; the rest fewer of them.
         random = generator(config.seed, "books", i)
-        books = (
-            0
-            if random.random() < 1 / 6
-            else int(random.integers(1, config.codec.acoustic_books + 1))
-        )
+        books = config.codec.acoustic_books
+        if random.random() < 0.5:
+            books = int(random.integers(0, books))
         latent, commitment = base, torch.zeros(())
         if books:
             residual = codec.acoustic(codec.log_mel(wave)) - base
@@ -254,7 +258,9 @@ def train_adversarial(
     discriminator = Discriminator()
     rate = 0.3 * config.learning_rate
     generator_optimizer = torch.optim.AdamW(codec.decoder.parameters(), rate, betas=(0.5, 0.9))
-    judge_optimizer = torch.optim.AdamW(discriminator.parameters(), rate, betas=(0.5, 0.9))
+    judge_optimizer = torch.optim.AdamW(
+        discriminator.parameters(), config.discriminator_rate, betas=(0.5, 0.9)
+    )
     codec.eval()  # the quantiser's codebooks must not move
     codec.decoder.train()
 

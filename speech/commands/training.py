@@ -15,8 +15,8 @@ from common.commands import Output
 class Train:
     """Train one part of the starter on the recorded prompts. Run it again to continue."""
 
-    part: tyro.conf.Positional[Literal["codec", "ar", "nar"]]
-    """codec first; ar and nar need it."""
+    part: tyro.conf.Positional[Literal["codec", "ar", "nar", "ctc"]]
+    """codec first, ar and nar need it; ctc is the rewarding judge."""
     recipe: str = "starter"
     """starter (hours) or tiny (minutes, not intelligible)."""
     folder: Path | None = None

@@ -4,6 +4,9 @@ Masked token modelling codebook by codebook, coarse to fine, decoded in a few st
 most confident tokens first: MaskGIT (arXiv 2202.04200, section 3.2) as SoundStorm applies it to
 codecs (arXiv 2305.09636, section 3.2). Preference optimisation leaves it alone, as in SpeechAlign.
 
+The text enters too, as in VALL-E (arXiv 2301.02111, section 4.2.2): each frame knows which phone it
+belongs to, which the autoregressive model's stream says.
+
 Deviations: blocks are ConvNeXt with one self-attention layer in the middle instead of a
 Conformer, and the voice prompt enters as the mean of its encoded frames, which costs nothing per
 generated frame.
@@ -29,6 +32,8 @@ from speech.training import generator, run_steps
 
 Report = Callable[[int, int, str], None]
 Codes = NDArray[np.int64]
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Codes ``(B, Q, F)``, phones ``(B, F)``, voices ``(B, Q, V)`` and which frames are known."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class NARConfig:
     """Sizes; ``sizes`` are the codebooks' entries, the first one's first."""
 
     sizes: tuple[int, ...] = (256, 512, 512, 512)
+    phones: tuple[str, ...] = ()
+    """The phones that it knows; a frame of any other belongs to none."""
     width: int = 224
     blocks: int = 6
     heads: int = 4
@@ -53,7 +60,20 @@ class NARTraining:
     batch: int = 16
     frames: int = 128
     voice_frames: int = 150
+    corruption: float = 0.2
+    """Up to this share of an example's first codes are wrong: a language model's are, too."""
+    unlabelled: float = 0.1
+    """Share of examples whose phones are hidden, so that it also works from codes alone."""
     learning_rate: float = 1.5e-3
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A recording as the NAR learns it: codes ``(Q, F)`` and each frame's phone, or none."""
+
+    speaker: str
+    codes: Codes
+    phones: tuple[str, ...] = ()
 
 
 class MaskedCodes(nn.Module):
@@ -66,6 +86,8 @@ class MaskedCodes(nn.Module):
         self.config = c = config or NARConfig()
         # One more entry stands for "masked", and for "not known yet" in finer codebooks.
         self.embeddings = nn.ModuleList(nn.Embedding(size + 1, c.width) for size in c.sizes)
+        self.numbers = {phone: i for i, phone in enumerate(c.phones, 1)}
+        self.phone = nn.Embedding(len(c.phones) + 1, c.width)
         self.level = nn.Embedding(len(c.sizes), c.width)
         self.enter = nn.Conv1d(c.width, c.width, 5, padding=2)
         half = c.blocks // 2
@@ -85,17 +107,24 @@ class MaskedCodes(nn.Module):
         parts = [table(codes[:, q]) for q, table in enumerate(self.embeddings)]
         return torch.stack(parts).sum(0)
 
-    def forward(self, codes: Tensor, level: int, voice: Tensor, known: Tensor) -> Tensor:
+    def number(self, phones: Sequence[str]) -> list[int]:
+        """The entry of each phone; 0 for one it does not know."""
+        return [self.numbers.get(phone, 0) for phone in phones]
+
+    def forward(
+        self, codes: Tensor, phones: Tensor, level: int, voice: Tensor, known: Tensor
+    ) -> Tensor:
         """Logits ``(B, F, size)`` of codebook ``level``.
 
         Args:
             codes: ``(B, Q, F)``; masked tokens hold the codebook's size.
+            phones: ``(B, F)`` from :meth:`number`.
             level: 1 for the second codebook, and so on.
             voice: ``(B, Q, V)`` codes of a voice prompt, all known.
             known: ``(B, F)`` false where a frame is padding.
         """
         prompt = self.voice(self._sum(voice)).mean(1, keepdim=True)
-        x = self._sum(codes) + prompt + self.level.weight[level]
+        x = self._sum(codes) + self.phone(phones) + prompt + self.level.weight[level]
         x = x * known[..., None]
         x = self.before(self.enter(x.transpose(1, 2))).transpose(1, 2)
         x = self.attention(x, src_key_padding_mask=~known)
@@ -106,12 +135,13 @@ class MaskedCodes(nn.Module):
     def generate(
         self,
         first: Sequence[Sequence[int]],
+        phones: Sequence[Sequence[str]],
         voice: Tensor,
         seeds: Sequence[int],
         temperature: float = 0.7,
         batch: int = 32,
     ) -> list[Tensor]:
-        """All codebooks ``(Q, F)`` for each list of first-codebook codes.
+        """All codebooks ``(Q, F)`` for each list of first-codebook codes and their phones.
 
         ``voice`` is ``(Q, V)``. What is drawn depends on ``seeds``, one a row, and not on the
         batch a row is in.
@@ -121,28 +151,39 @@ class MaskedCodes(nn.Module):
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
             codes = self._decode(
-                [first[i] for i in rows], voice, [seeds[i] for i in rows], temperature
+                [first[i] for i in rows],
+                [self.number(phones[i]) for i in rows],
+                voice,
+                [seeds[i] for i in rows],
+                temperature,
             )
             for i, row in zip(rows, codes, strict=True):
                 results[i] = row[:, : len(first[i])]
         return [r for r in results if r is not None]
 
     def _decode(
-        self, first: Sequence[Sequence[int]], voice: Tensor, seeds: Sequence[int], heat: float
+        self,
+        first: Sequence[Sequence[int]],
+        phones: Sequence[Sequence[int]],
+        voice: Tensor,
+        seeds: Sequence[int],
+        heat: float,
     ) -> Tensor:
         sizes, lengths = self.config.sizes, [len(f) for f in first]
         longest = max(1, *lengths)
         codes = torch.stack([torch.full((len(first), longest), size) for size in sizes], 1)
         known = torch.arange(longest) < torch.tensor(lengths)[:, None]
-        for row, line in enumerate(first):
+        names = torch.zeros(len(first), longest, dtype=torch.long)
+        for row, (line, said) in enumerate(zip(first, phones, strict=True)):
             codes[row, 0, : len(line)] = torch.tensor(line)
+            names[row, : len(line)] = torch.tensor(said)
         voices = voice[None].expand(len(first), -1, -1)
         random = [np.random.default_rng(seed) for seed in seeds]
         # Each row draws for its own length only, so its numbers do not depend on the batch.
         for level, steps in enumerate(self.config.steps, 1):
             hidden = known.clone()
             for step in range(steps):
-                logits = self(codes, level, voices, known)
+                logits = self(codes, names, level, voices, known)
                 noise = np.zeros(logits.shape, np.float32)
                 for row, length in enumerate(lengths):
                     uniform = random[row].random((length, sizes[level]), dtype=np.float32)
@@ -184,7 +225,12 @@ class MaskedCodes(nn.Module):
 
 
 def masked_loss(
-    model: MaskedCodes, codes: Tensor, voice: Tensor, known: Tensor, random: np.random.Generator
+    model: MaskedCodes,
+    codes: Tensor,
+    phones: Tensor,
+    voice: Tensor,
+    known: Tensor,
+    random: np.random.Generator,
 ) -> tuple[Tensor, int]:
     """Cross-entropy of randomly masked tokens of a random codebook, and which codebook."""
     sizes = model.config.sizes
@@ -197,18 +243,18 @@ def masked_loss(
     hidden = torch.from_numpy(random.random((len(codes), codes.shape[2])) < share) & known
     hidden[:, 0] |= known[:, 0]  # never nothing to predict
     shown[:, level] = torch.where(hidden, sizes[level], shown[:, level])
-    logits = model(shown, level, voice, known)
+    logits = model(shown, phones, level, voice, known)
     return F.cross_entropy(logits[hidden], codes[:, level][hidden]), level
 
 
 def train_nar(
     config: NARTraining,
-    recordings: Sequence[tuple[str, Codes]],
-    held_out: Sequence[tuple[str, Codes]],
+    recordings: Sequence[Coded],
+    held_out: Sequence[Coded],
     folder: Path,
     progress: Report | None = None,
 ) -> MaskedCodes:
-    """Train on ``(speaker, codes (Q, F))``; voice prompts come from the same speaker."""
+    """Train on ``recordings``; voice prompts come from others of the same speaker."""
     torch.manual_seed(config.seed)
     model = MaskedCodes(config.model)
     optimizer = torch.optim.AdamW(
@@ -216,31 +262,34 @@ def train_nar(
     )
     books = len(config.model.sizes)
 
-    def batch(
-        source: Sequence[tuple[str, Codes]], random: np.random.Generator, size: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def batch(source: Sequence[Coded], random: np.random.Generator) -> Batch:
         by_speaker: dict[str, list[Codes]] = {}
-        for speaker, codes in source:
-            by_speaker.setdefault(speaker, []).append(codes)
-        weights = np.array([codes.shape[1] for _, codes in source], float)
-        codes_out = torch.stack(
-            [torch.full((size, config.frames), s) for s in config.model.sizes], 1
-        )
-        known = torch.zeros(size, config.frames, dtype=torch.bool)
+        for item in source:
+            by_speaker.setdefault(item.speaker, []).append(item.codes)
+        weights = np.array([item.codes.shape[1] for item in source], float)
+        size, frames = config.batch, config.frames
+        codes = torch.stack([torch.full((size, frames), s) for s in config.model.sizes], 1)
+        phones = torch.zeros(size, frames, dtype=torch.long)
+        known = torch.zeros(size, frames, dtype=torch.bool)
         voices = []
         for row, i in enumerate(random.choice(len(source), size, p=weights / weights.sum())):
-            speaker, codes = source[i]
-            piece = crop(codes[:books], config.frames, random)
-            codes_out[row, :, : piece.shape[1]] = torch.from_numpy(piece)
+            item = source[i]
+            at = crop(item.codes.shape[1], frames, random)
+            piece = torch.from_numpy(item.codes[:books, at])
+            codes[row, :, : piece.shape[1]] = piece
             known[row, : piece.shape[1]] = True
-            others = by_speaker[speaker]
+            if item.phones and random.random() >= config.unlabelled:
+                phones[row, : piece.shape[1]] = torch.tensor(model.number(item.phones[at]))
+            others = by_speaker[item.speaker]
             voices.append(voice_prompt(others, books, config.voice_frames, random))
-        return codes_out, torch.stack(voices), known
+        return codes, phones, torch.stack(voices), known
 
     def step(i: int) -> dict[str, float]:
         random = generator(config.seed, "nar", i)
         model.train()
-        loss, level = masked_loss(model, *batch(recordings, random, config.batch), random)
+        codes, phones, voice, known = batch(recordings, random)
+        codes[:, 0] = corrupt(codes[:, 0], config.model.sizes[0], config.corruption, random)
+        loss, level = masked_loss(model, codes, phones, voice, known, random)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -251,8 +300,7 @@ def train_nar(
             fixed = generator(config.seed, "held out")
             with torch.no_grad():
                 losses = [
-                    masked_loss(model, *batch(held_out, fixed, config.batch), fixed)[0].item()
-                    for _ in range(6)
+                    masked_loss(model, *batch(held_out, fixed), fixed)[0].item() for _ in range(6)
                 ]
             figures["held_out"] = float(np.mean(losses))
         return figures
@@ -263,16 +311,24 @@ def train_nar(
     return model.eval()
 
 
-def crop(codes: Codes, frames: int, random: np.random.Generator) -> Codes:
-    """``frames`` of ``codes (Q, F)`` from a random place, or all of them."""
-    start = int(random.integers(0, max(1, codes.shape[1] - frames + 1)))
-    return codes[:, start : start + frames]
+def corrupt(first: Tensor, size: int, most: float, random: np.random.Generator) -> Tensor:
+    """``first (B, F)`` with up to a share ``most`` of each row replaced by any of ``size``."""
+    share = random.uniform(0, most, (len(first), 1))
+    swap = torch.from_numpy(random.random(first.shape) < share)
+    return torch.where(swap, torch.from_numpy(random.integers(0, size, first.shape)), first)
+
+
+def crop(length: int, frames: int, random: np.random.Generator) -> slice:
+    """A random place of ``frames`` in ``length``, or all of it."""
+    start = int(random.integers(0, max(1, length - frames + 1)))
+    return slice(start, min(length, start + frames))
 
 
 def voice_prompt(
     recordings: Sequence[Codes], books: int, frames: int, random: np.random.Generator
 ) -> Tensor:
     """``(books, frames)`` codes of one voice: a crop, repeated where the recording is shorter."""
-    codes = crop(recordings[int(random.integers(len(recordings)))][:books], frames, random)
+    codes = recordings[int(random.integers(len(recordings)))][:books]
+    codes = codes[:, crop(codes.shape[1], frames, random)]
     repeats = -(-frames // codes.shape[1])
     return torch.from_numpy(np.tile(codes, (1, repeats))[:, :frames])

@@ -62,9 +62,18 @@ def completion(segments: Iterable[Segment], codes: Sequence[int]) -> str:
     return " ".join([*symbols, EOS])
 
 
-def codes(text: str) -> list[int]:
-    """The first-codebook codes of a completion."""
-    return [int(number) for number in CODE.findall(text)]
+def frames(text: str) -> tuple[list[int], list[str]]:
+    """The first-codebook codes of a completion, and the phone that each of them belongs to."""
+    codes: list[int] = []
+    spoken: list[str] = []
+    names = [SILENCE, SILENCE]
+    for symbol in text.split():
+        if code := CODE.fullmatch(symbol):
+            codes.append(int(code[1]))
+            spoken.append(names[-2])
+        else:
+            names.append(symbol)
+    return codes, spoken
 
 
 def phones_of(text: str) -> list[str]:

@@ -13,12 +13,21 @@ from common.policies.local import HFPolicy
 from common.records import Task
 from speech.lm import stream
 from speech.lm.ar import IGNORED, ARTraining, Batches, Spoken, build, code_loss, splice, words
-from speech.lm.nar import MaskedCodes, NARConfig, NARTraining, masked_loss, train_nar, voice_prompt
+from speech.lm.nar import (
+    Coded,
+    MaskedCodes,
+    NARConfig,
+    NARTraining,
+    corrupt,
+    masked_loss,
+    train_nar,
+    voice_prompt,
+)
 from speech.segmentation import SILENCE, Segment
 from speech.text import WORD_END
 from speech.training import generator
 
-SMALL = NARConfig((16, 32, 32), width=32, blocks=2, heads=2, steps=(4, 2))
+SMALL = NARConfig((16, 32, 32), ("a", "b"), width=32, blocks=2, heads=2, steps=(4, 2))
 
 
 def spoken(seed: int) -> Spoken:
@@ -111,11 +120,12 @@ def test_the_ar_learns_to_read_and_a_policy_speaks() -> None:
 
 def nar_batch(
     random: np.random.Generator, size: int = 4, frames: int = 12
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     first = random.integers(0, 16, (size, frames))
     codes = np.stack([first, 2 * first % 32, (3 * first + 1) % 32], 1)
     return (
         torch.from_numpy(codes),
+        torch.zeros(size, frames, dtype=torch.long),
         torch.from_numpy(codes[:, :, :8]),
         torch.ones(size, frames, dtype=torch.bool),
     )
@@ -136,8 +146,9 @@ def test_an_untrained_nar_is_near_the_uniform_loss_and_learns_a_rule() -> None:
         optimizer.step()
     assert abs(np.mean(losses[:3]) - np.log(32)) < 1.0
     assert np.mean(losses[-10:]) < 0.5 * np.log(32)
-    codes, voice, _ = nar_batch(random, 1)
-    (made,) = model.eval().generate([codes[0, 0].tolist()], voice[0], [7], temperature=0.0)
+    codes, _, voice, _ = nar_batch(random, 1)
+    line = codes[0, 0].tolist()
+    (made,) = model.eval().generate([line], [["?"] * len(line)], voice[0], [7], temperature=0.0)
     assert (made[1] == 2 * made[0] % 32).float().mean() > 0.8
 
 
@@ -146,9 +157,10 @@ def test_nar_batch_equals_single_and_keeps_the_first_book(tmp_path: Path) -> Non
     model = MaskedCodes(SMALL).eval()
     voice = torch.randint(0, 16, (3, 10))
     lines = [[1, 2, 3, 4, 5], list(range(16)), [7] * 9]
-    together = model.generate(lines, voice, [5, 6, 7])
-    for line, seed, made in zip(lines, [5, 6, 7], together, strict=True):
-        (alone,) = model.generate([line], voice, [seed])
+    phones = [["a", "b", "?", "b", "b"], ["b"] * 16, ["a"] * 9]
+    together = model.generate(lines, phones, voice, [5, 6, 7])
+    for line, said, seed, made in zip(lines, phones, [5, 6, 7], together, strict=True):
+        (alone,) = model.generate([line], [said], voice, [seed])
         assert torch.equal(made, alone) and made[0].tolist() == line
         assert all(int(made[q].max()) < size for q, size in enumerate(SMALL.sizes))
     model.half().float().save(tmp_path)
@@ -157,7 +169,8 @@ def test_nar_batch_equals_single_and_keeps_the_first_book(tmp_path: Path) -> Non
 
 
 def test_a_resumed_training_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
-    data = [("one", nar_batch(generator(0, i), 1, 20)[0][0].numpy()) for i in range(5)]
+    codes = [nar_batch(generator(0, i), 1, 20)[0][0].numpy() for i in range(5)]
+    data = [Coded("one", c, ("a", "b") * 10 if i else ()) for i, c in enumerate(codes)]
     config = NARTraining(SMALL, steps=6, batch=2, frames=10, voice_frames=6)
     whole = train_nar(config, data, [], tmp_path / "a")
     # The schedule looks at the number of steps, so an interruption is an error within a step.
@@ -174,6 +187,28 @@ def test_a_resumed_training_ends_like_an_uninterrupted_one(tmp_path: Path) -> No
     resumed = train_nar(config, data, [], tmp_path / "b")
     for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_what_the_nar_says_depends_on_the_phones() -> None:
+    torch.manual_seed(2)
+    model = MaskedCodes(SMALL).eval()
+    codes = torch.full((1, 3, 6), 5)
+    voice, known = torch.zeros(1, 3, 4, dtype=torch.long), torch.ones(1, 6, dtype=torch.bool)
+    by_phone = [
+        model(codes, torch.tensor([model.number([p] * 6)]), 1, voice, known)
+        for p in ("a", "b", "?")
+    ]
+    assert not torch.allclose(by_phone[0], by_phone[1])
+    hidden = model(codes, torch.zeros(1, 6, dtype=torch.long), 1, voice, known)
+    assert torch.equal(by_phone[2], hidden)
+
+
+def test_corruption_changes_at_most_the_share_asked_for() -> None:
+    first = torch.full((50, 400), 99)
+    random = np.random.default_rng(0)
+    assert torch.equal(corrupt(first, 16, 0.0, random), first)
+    wrong = (corrupt(first, 16, 0.3, random) != first).float().mean(1)
+    assert wrong.max() < 0.4 and 0.1 < wrong.mean() < 0.2
 
 
 def test_a_short_voice_is_repeated() -> None:

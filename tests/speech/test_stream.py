@@ -53,9 +53,10 @@ def recordings(draw: st.DrawFn) -> tuple[list[str], list[Segment], list[int]]:
 def test_codes_and_phones_come_back(recording: tuple[list[str], list[Segment], list[int]]) -> None:
     line, segments, codes = recording
     text = stream.completion(segments, codes)
-    assert stream.codes(text) == codes
+    spoken = [s.phone for s in segments for _ in range(s.start, s.end)]
+    assert stream.frames(text) == (codes, spoken)
     assert stream.phones_of(stream.prompt(line, [3, 4])) == line
-    assert stream.codes(stream.prompt(line, [3, 4])) == [3, 4]
+    assert stream.frames(stream.prompt(line, [3, 4]))[0] == [3, 4]
     ids = TOKENIZER(text)["input_ids"]
     assert TOKENIZER.unk_token_id not in ids
     assert TOKENIZER.decode(ids).split() == text.split()
@@ -89,4 +90,4 @@ def test_whatever_the_mask_admits_reads_the_text_in_order(
     symbols = TOKENIZER.convert_ids_to_tokens(drawn)
     spoken = [s for s in symbols if s in PHONES]
     assert spoken == [phone for phone in line if phone != WORD_END]
-    assert stream.codes(" ".join(symbols))
+    assert stream.frames(" ".join(symbols))[0]
