@@ -309,7 +309,8 @@ def held_out(judge: CTCJudge, utterances: Sequence[Utterance]) -> dict[str, floa
     """
     waves, texts = [audio.read(u.path) for u in utterances], [u.text for u in utterances]
     right = judge.score(waves, texts)
-    other = judge.score(waves, texts[1:] + texts[:1])
+    half = len(texts) // 2  # neighbours often say the same
+    other = judge.score(waves, texts[half:] + texts[:half])
     order = [i for i, text in enumerate(texts) if len(text.split()) >= 3]
     backwards = [" ".join(reversed(texts[i].split())) for i in order]
     reverse = judge.score([waves[i] for i in order], backwards)

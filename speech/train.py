@@ -24,7 +24,7 @@ from speech import audio, corpora
 from speech.codec.spectral import SpectralCodec, SpectralConfig
 from speech.codec.train import CodecTraining, principal_components, train_codec
 from speech.corpora import Utterance
-from speech.ctc import train_ctc
+from speech.ctc import held_out, train_ctc
 from speech.lm.ar import ARTraining, Spoken, train_ar
 from speech.lm.nar import Coded, NARConfig, NARTraining, train_nar
 from speech.segmentation import Segment, segment
@@ -229,6 +229,8 @@ def train(part: str, recipe: StarterRecipe, folder: Path, progress: Report) -> P
         heard = [r.utterance for r in by_split["train"] if r.utterance.language == "en"]
         judge = train_ctc(heard, folder / "work", steps=recipe.ctc_steps, progress=progress)
         judge.loaded[0].save(out)
+        figures = held_out(judge, [r.utterance for r in by_split["dev"]])
+        (out / "dev.json").write_text(json.dumps(figures, indent=1) + "\n")
         return out
     if part == "codec":
         states = teacher_states(found, folder, progress)
