@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -28,12 +28,14 @@ from common.pairing import best_worst, golden_over_sampled
 from common.policies import Generator, Sample
 from common.records import Candidate, Lessons, Metric, Preference, Split, Task, identity
 from common.stages import Context
-from speech import audio, corpora
-from speech.judges import WaveJudge
-from speech.lm import stream
+from speech import audio
 from speech.text import normalise, phonemes
 from speech.texts import practice
-from speech.vocoder import Vocoder
+
+if TYPE_CHECKING:  # torch takes seconds to import, a mistyped setting should not
+    from speech.corpora import Corpus
+    from speech.judges import WaveJudge
+    from speech.vocoder import Vocoder
 
 Pairs = Literal["self", "golden", "both"]
 LOWER = frozenset({"wer", "cer", "phone_error"})
@@ -80,14 +82,16 @@ def demo() -> AlignConfig:
 def tiny() -> AlignConfig:
     """Seconds, for tests."""
     return AlignConfig(rounds=1, texts=4, samples=3, dev_texts=3, test_samples=1,
-                       max_new_tokens=120, epochs=1.0, batch_size=2, min_margin=0.0)  # fmt: skip
+                       max_new_tokens=400, epochs=1.0, batch_size=2, min_margin=0.0)  # fmt: skip
 
 
 RECIPES: dict[str, Callable[[], AlignConfig]] = {"starter": starter, "demo": demo, "tiny": tiny}
 
 
-def tasks(config: AlignConfig, corpus: corpora.Corpus) -> list[Task]:
+def tasks(config: AlignConfig, corpus: Corpus) -> list[Task]:
     """Texts to say. Test is the recorded test split: nothing it says is practised or tuned on."""
+    from speech.lm import stream
+
     splits: tuple[Split, ...] = ("train", "dev", "test")
     texts = {split: unique(u.text for u in corpus.split(split)) for split in splits}
     held_out = {normalise(t) for split in ("dev", "test") for t in texts[split]}

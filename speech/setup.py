@@ -108,6 +108,7 @@ def text_tasks(texts: Sequence[str]) -> list[Task]:
 
 def build(config: AlignConfig) -> Loop:
     """The loop of ``config``, ready to run."""
+    policy = load_policy(config.policy)
     corpus = corpora.load("prompts")
     vocoder = Vocoder.starter()
     work = tasks(config, corpus)
@@ -115,7 +116,7 @@ def build(config: AlignConfig) -> Loop:
     sample = sampler(config)
     evaluate = judges(corpus)
     return Loop(
-        policy=load_policy(config.policy),
+        policy=policy,
         tasks=work,
         propose=Speak(vocoder, sample),
         judge=[CTCJudge()],
