@@ -12,9 +12,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from common.commands import cell
+from common.gate import PairedInterval, paired_interval
 from common.records import Metric, Round
 
 
@@ -49,34 +50,14 @@ class Page:
     samples: Sequence[Sample] = ()
 
 
-class Paired(NamedTuple):
-    """A paired difference of two metrics over the same tasks, with its 95% interval."""
-
-    difference: float
-    low: float
-    high: float
-    n: int
-
-
-def paired(before: Metric, after: Metric) -> Paired | None:
-    """``after - before`` over the tasks that both hold; None below two of them.
-
-    The interval is Student's: mean ± t(0.975, n-1) times the standard error of the differences.
-    """
-    from scipy.stats import t
-
-    common = sorted(before.items.keys() & after.items.keys())
-    differences = [after.items[task] - before.items[task] for task in common]
-    n = len(differences)
-    if n < 2:
+def paired(before: Metric, after: Metric) -> PairedInterval | None:
+    """``after - before`` with its 95% interval; None unless both hold the same two or more."""
+    if before.items.keys() != after.items.keys() or len(before.items) < 2:
         return None
-    mean = math.fsum(differences) / n
-    variance = math.fsum((d - mean) ** 2 for d in differences) / (n - 1)
-    half = float(t.ppf(0.975, n - 1)) * math.sqrt(variance / n)
-    return Paired(mean, mean - half, mean + half, n)
+    return paired_interval(before.items, after.items)
 
 
-def verdict(metric: Metric, difference: Paired) -> str:
+def verdict(metric: Metric, difference: PairedInterval) -> str:
     """``better``, ``worse`` or ``no difference shown``, by whether the interval excludes zero."""
     if difference.low <= 0 <= difference.high:
         return "no difference shown"

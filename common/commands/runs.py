@@ -69,7 +69,7 @@ class Show:
         store = Store()
         run = find(store, self.name)
         rounds = store.rounds(run.run)
-        tests = tests_of(store, run.run)
+        tests = tests_of(store, run)
         out.print(f"{run.run}  {run.recipe}  seed {run.seed}  {run.status}  {run.started}")
         names = list(dict.fromkeys(m.name for r in rounds for m in r.metrics))
         rows = [_row(r, names) for r in rounds]
@@ -82,7 +82,7 @@ class Show:
                 d = paired(before, after)
                 if d:
                     interval = f"[{d.low:+.3f}, {d.high:+.3f}]"
-                    out.print(f"{before.name}: {d.difference:+.3f}, 95% {interval}, n={d.n}")
+                    out.print(f"{before.name}: {d.mean:+.3f}, 95% {interval}, n={d.n}")
         return {
             "run": run.run,
             "recipe": run.recipe,
@@ -164,17 +164,20 @@ def write_report(store: Store, run: Run, path: Path) -> None:
         started=run.started,
         seed=run.seed,
         rounds=store.rounds(run.run),
-        tests=tests_of(store, run.run),
+        tests=tests_of(store, run),
         samples=samples,
     )
     write(page, path)
 
 
-def tests_of(store: Store, run: str) -> dict[str, list[Metric]]:
-    """Test metrics of the starter (round 0) and of the final policy (the last round measured)."""
-    metrics = store.metrics(run, split="test")
+def tests_of(store: Store, run: Run) -> dict[str, list[Metric]]:
+    """Test metrics of the starter (round 0) and of the final policy (the last round measured).
+
+    Where no round was kept, the final policy is the starter.
+    """
+    metrics = store.metrics(run.run, split="test")
     rounds = sorted({m.round for m in metrics})
-    names = ["starter", *(["final"] if len(rounds) > 1 else [])]
+    names = ["starter", *(["final"] if len(rounds) > 1 or run.status == "done" else [])]
     ends = [rounds[0], rounds[-1]] if rounds else []
     return {
         name: [m for m in metrics if m.round == index]
