@@ -2,16 +2,17 @@
 
 Two convolutional encoders read a log-mel spectrogram. One predicts a speech recogniser's states
 and its output is clustered: that is the first codebook, phonetic and cheap to predict from text.
-The other feeds a residual vector quantiser that codes what the first codebook leaves out, as in
-the split quantiser of Mimi (arXiv 2410.00037, section 3.3). The decoder predicts magnitude and
+The other feeds a residual vector quantiser beside it, and the sum of both is decoded: the split
+quantiser of Mimi (arXiv 2410.00037, section 3.3). The decoder predicts magnitude and
 phase of an STFT (Vocos, arXiv 2306.00814), which CPUs train and run far faster than transposed
 convolutions on samples. Blocks are ConvNeXt (arXiv 2201.03545) in one dimension.
 
 Deviations: the first codebook is the set of k-means centroids of the *predicted* states, in the
 linear projection that tells phones apart best, and takes no reconstruction gradient, so it stays
 phonetic (CosyVoice, arXiv 2407.05407, section 2.1, supervises its tokens by a recogniser with the
-same aim); the residual is taken against a learnt table of the first codebook in the acoustic
-latent, so any number of codebooks decodes.
+same aim); a learnt table puts it into the acoustic latent, so any number of codebooks decodes. The
+quantiser codes the acoustic latent and not what the table leaves of it: then a codebook went to
+undoing the table (``docs/lab-notes.md``).
 """
 
 from __future__ import annotations
@@ -219,10 +220,8 @@ class SpectralCodec(nn.Module):
     def encode(self, wave: Tensor) -> Tensor:
         """Samples ``(B, T)`` in [-1, 1] → codes ``(B, Q, ceil(T / hop))``."""
         mel = self.log_mel(wave)
-        first = self.semantic_codes(mel)
-        residual = self.acoustic(mel) - self.table(first).transpose(1, 2)
-        rest = self.residual.encode(residual).transpose(0, 1)
-        return torch.cat([first[:, None], rest], 1)
+        rest = self.residual.encode(self.acoustic(mel)).transpose(0, 1)
+        return torch.cat([self.semantic_codes(mel)[:, None], rest], 1)
 
     @torch.inference_mode()
     def decode(self, codes: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 Three stages, each resumable. *Semantic*: one encoder learns to predict the recogniser's states
 (first 64 principal components) and its outputs are clustered into the first codebook. *Acoustic*:
-the rest learns to reconstruct from a random number of codebooks under a multi-scale log-mel loss.
+the rest learns to reconstruct from a random number of codebooks under a multi-scale loss.
 *Adversarial*: the decoder alone is sharpened against a multi-scale STFT discriminator; codes do
 not change any more, so language models may be trained on them meanwhile.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from speech.codec.adversarial import Discriminator, discriminator_loss, generator_losses
-from speech.codec.losses import multi_scale_mel
+from speech.codec.losses import multi_scale_mel, multi_scale_stft
 from speech.codec.spectral import SpectralCodec, SpectralConfig
 from speech.training import generator, run_steps
 
@@ -222,18 +222,19 @@ def train_acoustic(
             books = int(random.integers(0, books))
         latent, commitment = base, torch.zeros(())
         if books:
-            residual = codec.acoustic(codec.log_mel(wave)) - base
-            quantised, _, losses = codec.residual(residual, books)
+            quantised, _, losses = codec.residual(codec.acoustic(codec.log_mel(wave)), books)
             latent, commitment = base + quantised, losses.mean()
         made = codec.decoder(latent)
         mel_loss = multi_scale_mel(made, wave, codec.sample_rate)
-        loss = mel_loss + F.l1_loss(made, wave) + 0.25 * commitment
+        harmonics = multi_scale_stft(made, wave)
+        loss = mel_loss + harmonics + F.l1_loss(made, wave) + 0.25 * commitment
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         name = "mel" if books else "mel_first"
-        return {name: mel_loss.item(), "commitment": commitment.item()}
+        figures = {name: mel_loss.item(), "commitment": commitment.item()}
+        return figures | {"harmonics": harmonics.item()}
 
     run_steps(
         "acoustic",
@@ -279,13 +280,15 @@ def train_adversarial(
         judge_optimizer.step()
         mel_loss = multi_scale_mel(made, wave, codec.sample_rate)
         fooling, matching = generator_losses(discriminator, wave, made)
-        loss = 4 * mel_loss + fooling + 2 * matching
+        harmonics = multi_scale_stft(made, wave)
+        loss = 2 * (mel_loss + harmonics) + fooling + 2 * matching
         generator_optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(codec.decoder.parameters(), 5.0)
         generator_optimizer.step()
         return {
             "mel": mel_loss.item(),
+            "harmonics": harmonics.item(),
             "fooling": fooling.item(),
             "matching": matching.item(),
             "discriminator": judge_loss.item(),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from speech.codec.adversarial import Discriminator, discriminator_loss, generator_losses
-from speech.codec.losses import Balancer, cosine_distillation, multi_scale_mel
+from speech.codec.losses import Balancer, cosine_distillation, multi_scale_mel, multi_scale_stft
 
 RATE = 16_000
 
@@ -131,3 +131,16 @@ def test_cosine_distillation_is_0_for_aligned_and_2_for_opposite_states() -> Non
     states = teacher.transpose(1, 2)
     assert cosine_distillation(3 * states, teacher, same).item() == pytest.approx(0, abs=1e-6)
     assert cosine_distillation(-states, teacher, same).item() == pytest.approx(2, abs=1e-6)
+
+
+def test_stft_distance_hears_what_lies_between_harmonics() -> None:
+    voice = torch.stack([tone(200.0 * k, 1.0, 0.1 / k) for k in range(1, 40)]).sum(0)
+    noise = 0.003 * torch.randn(1, 16_000, generator=torch.Generator().manual_seed(0))
+    assert multi_scale_stft(voice, voice).item() == 0
+    made = (voice + noise).requires_grad_()
+    distance = multi_scale_stft(made, voice)
+    distance.backward()
+    assert made.grad is not None and made.grad.isfinite().all()
+    # The bands of the mel loss hardly notice: a harmonic fills each of them.
+    assert distance > 2 * multi_scale_mel(voice + noise, voice, 16_000)
+    assert distance > multi_scale_stft(voice + 0.3 * noise, voice) > 0
