@@ -274,7 +274,8 @@ def _log(error: Exception) -> Path | None:
 
 
 def _resume(out: Output) -> str:
-    return f"; resume with: upspiral runs resume {out.run}" if out.run else ""
+    command = f"upspiral runs resume {out.run}" if out.run else out.resume
+    return f"; resume with: {command}" if command else ""
 
 
 def say(out: Output, code: int, text: str, **facts: str) -> int:

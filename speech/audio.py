@@ -13,7 +13,8 @@ import io
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -120,50 +121,79 @@ def write(path: str | Path, wave: Wave, sample_rate: int = SAMPLE_RATE) -> None:
     """Write ``wave`` in the format of the suffix; the file is there whole or not at all.
 
     Raises:
-        UserError: unknown suffix, no such folder, no permission, no space.
+        UserError: as :func:`writable`; no space.
         ValueError: as :func:`encode`.
     """
-    file = Path(path)
+    file = writable(path)
     data = encode(wave, sample_rate, file.suffix)
-    if not file.parent.is_dir():
-        raise UserError(f"folder {str(file.parent)!r} is not there", "create it first")
+    with saving(file) as partial:
+        partial.write_bytes(data)
+
+
+def writable(path: str | Path, suffixes: Iterable[str] = tuple(WRITABLE)) -> Path:
+    """``path`` as a file that can be written, asked before the work that fills it.
+
+    Raises:
+        UserError: another suffix than ``suffixes``, a folder, no such folder, no permission, or
+            something else than a file (renaming a result onto ``/dev/null`` would replace it).
+    """
+    file, wanted = Path(path).expanduser(), [*suffixes]
     if file.is_dir():
         raise UserError(f"{str(path)!r} is a folder", "name a file inside it")
+    if file.suffix.lower() not in wanted:
+        raise UserError(f"cannot write {str(path)!r}", f"end its name in {' or '.join(wanted)}")
+    if not file.parent.is_dir():
+        raise UserError(f"folder {str(file.parent)!r} is not there", "create it first")
+    if file.exists() and not file.is_file():
+        raise UserError(f"{str(path)!r} is no ordinary file", "name another one")
+    if not os.access(file.parent, os.W_OK):
+        raise UserError(f"not allowed to write {str(path)!r}", "choose a folder you may write to")
+    return file
+
+
+@contextmanager
+def saving(file: Path) -> Iterator[Path]:
+    """A neighbour of ``file`` to write to, renamed onto it if nothing goes wrong.
+
+    Raises:
+        UserError: no space, no permission, or any other reason why nothing can be written.
+    """
+    import soundfile
+
+    partial = file
     try:
-        _replace(file, data)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        handle, name = tempfile.mkstemp(
+            dir=file.parent, prefix=f".{file.stem}.", suffix=file.suffix
+        )
+        os.close(handle)
+        partial = Path(name)
+        yield partial
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        partial.chmod(0o666 & ~mask)  # mkstemp makes private files; a result is an ordinary one
+        partial.replace(file)
+    except (OSError, soundfile.LibsndfileError) as error:
+        number = getattr(error, "errno", None)
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise UserError(
-                f"no space left to write {str(path)!r}",
-                "free some space or write elsewhere",
+                f"not allowed to write {str(file)!r}", "choose a folder you may write to"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise UserError(
-                f"not allowed to write {str(path)!r}",
-                "choose a folder you may write to",
-            ) from error
-        raise
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            message = f"no space left to write {str(file)!r}"
+        else:
+            why = getattr(error, "strerror", None) or str(error).rpartition(": ")[2].rstrip(".")
+            message = f"cannot write {str(file)!r}: {why}"
+        raise UserError(message, "free some space or write elsewhere") from error
+    finally:
+        if partial is not file:
+            partial.unlink(missing_ok=True)
 
 
 def is_silent(wave: Wave) -> bool:
     """Whether no sample rises above -80 dBFS."""
     return wave.size == 0 or float(np.abs(wave).max()) < SILENCE
-
-
-def _replace(file: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "wb") as partial:
-            partial.write(data)
-            partial.flush()
-            os.fsync(partial.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)  # mkstemp makes private files; a result is an ordinary one
-        os.replace(name, file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _checked(path: str | Path) -> Path:

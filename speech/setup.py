@@ -106,6 +106,18 @@ def text_tasks(texts: Sequence[str]) -> list[Task]:
     return found
 
 
+def learner(config: AlignConfig) -> Preference:
+    """How ``config`` learns; the reference of a round is the policy that it began with."""
+    return Preference(
+        beta=config.beta,
+        nll_weight=config.nll_weight,
+        learning_rate=config.learning_rate,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        reference="previous",
+    )
+
+
 def build(config: AlignConfig) -> Loop:
     """The loop of ``config``, ready to run."""
     policy = load_policy(config.policy)
@@ -127,14 +139,7 @@ def build(config: AlignConfig) -> Loop:
             config.min_margin,
             golden(corpus, vocoder, train) if config.pairs != "self" else {},
         ),
-        learn=Preference(
-            beta=config.beta,
-            nll_weight=config.nll_weight,
-            learning_rate=config.learning_rate,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            reference="previous",
-        ),
+        learn=learner(config),
         measure=SpeechMetrics(
             vocoder, [*evaluate, CTCJudge()], replace(sample, n=1), config.test_samples
         ),

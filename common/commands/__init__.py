@@ -62,6 +62,8 @@ class Output:
         self.json = json
         self.run: str | None = None
         """Name of the run that can be resumed; a command sets it as soon as the run exists."""
+        self.resume: str | None = None
+        """The command line that continues work which is no run, set once there is such work."""
         self._stdout = stdout
         self._progress: Progress | None = None
 

@@ -25,7 +25,7 @@ domain = Domain(
         ),
         "encode": Command(
             "sound file to codec tokens",
-            "upspiral speech encode in.wav --out codes.npz",
+            "upspiral speech encode hello.wav --out codes.npz",
             "speech.commands.coding:Encode",
         ),
         "decode": Command(

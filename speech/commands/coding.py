@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from common.commands import Output
+
+if TYPE_CHECKING:
+    from speech.codec import Codec
 
 
 @dataclass(frozen=True)
@@ -18,15 +23,20 @@ class Encode:
     sound: tyro.conf.Positional[Path]
     """The recording: whatever libsndfile or FFmpeg reads."""
     out: Path = Path("codes.npz")
-    """Where the codes go."""
+    """Where the codes go (npz)."""
     codec: str = "starter"
     """starter, encodec-24khz, or a folder or file with a codec."""
 
     def run(self, out: Output) -> dict[str, Any]:
-        from speech.codec import load_codec
+        from speech import audio
+
+        file = audio.writable(self.out, (".npz",))
+        audio.stream(self.sound)  # asks only whether the file is there, before torch is imported
+        codec = load(self.codec)
         from speech.codec.stream import encode_file
 
-        held = encode_file(load_codec(self.codec), self.sound, self.out)
+        with audio.saving(file) as partial:
+            held = encode_file(codec, self.sound, partial)
         books, frames = held.codes.shape
         seconds = held.length / held.sample_rate
         out.print(f"{seconds:.2f} s as {books} x {frames} codes in {self.out}")
@@ -47,10 +57,28 @@ class Decode:
     """Use the first so many codebooks only."""
 
     def run(self, out: Output) -> dict[str, Any]:
-        from speech.codec import load_codec
+        import soundfile
+
+        from speech import audio
+
+        file = audio.writable(self.out)
+        codec = load(self.codec)
         from speech.codec.stream import decode_file
 
-        codec = load_codec(self.codec)
-        decode_file(codec, self.codes, self.out, self.codebooks)
-        out.print(f"wrote {self.out} at {codec.sample_rate} Hz")
-        return {"out": self.out, "sample_rate": codec.sample_rate}
+        with audio.saving(file) as partial:
+            length = decode_file(codec, self.codes, partial, self.codebooks)
+            # libsndfile does not say that an ogg file was cut short by a full disk.
+            if soundfile.info(str(partial)).frames != length:
+                raise OSError(errno.EIO, "it was cut short")
+        seconds = length / codec.sample_rate
+        out.print(f"wrote {self.out}: {seconds:.2f} s at {codec.sample_rate} Hz")
+        return {"out": self.out, "seconds": seconds, "sample_rate": codec.sample_rate}
+
+
+def load(name: str) -> Codec:
+    """The codec called ``name``, without what its libraries warn their own developers of."""
+    from speech.codec import load_codec
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return load_codec(name)

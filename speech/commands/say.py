@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,18 @@ import tyro
 from common.commands import Output
 from common.errors import UserError
 
+BREATH = 12
+"""Words that are said at once: the starter practised phrases up to this long."""
+PAUSE = 0.25
+"""Seconds of silence between phrases."""
+
 
 @dataclass(frozen=True)
 class Say:
     """Speak a text with the starter, a run's final policy, or a model of yours."""
 
     text: tyro.conf.Positional[str]
-    """What to say."""
+    """What to say; of any length, phrase by phrase."""
     policy: str = "starter"
     """starter, a run (or last), a folder, or a hub name."""
     out: Path = Path("said.wav")
@@ -30,18 +37,29 @@ class Say:
     """Lower is safer, higher livelier; 0 always says the same."""
 
     def run(self, out: Output) -> dict[str, Any]:
+        import numpy as np
+
         from speech import audio
+
+        # What the user may have mistyped is asked for before the seconds that torch takes.
+        file = audio.writable(self.out)
+        check(self.policy, self.temperature)
+        said = phrases(self.text)
+        voice = audio.read(self.voice, allow_silence=False) if self.voice else None
         from speech.setup import load_policy, text_tasks, utter
         from speech.vocoder import Vocoder
 
-        (task,) = text_tasks([self.text])
         vocoder = Vocoder.starter()
-        if self.voice is not None:
-            vocoder = vocoder.with_voice(audio.read(self.voice, allow_silence=False))
+        if voice is not None:
+            vocoder = vocoder.with_voice(voice)
         policy = load_policy(self.policy)
-        (wave,) = utter(policy, vocoder, [task], self.temperature, self.seed)
+        waves = utter(policy, vocoder, text_tasks(said), self.temperature, self.seed)
+        if not all(len(wave) for wave in waves):
+            raise UserError(f"{self.policy!r} found nothing to say", "try another --seed")
         rate = vocoder.codec.sample_rate
-        audio.write(self.out, wave, rate)
+        pause = np.zeros(round(PAUSE * rate), np.float32)
+        wave = np.concatenate([part for w in waves for part in (w, pause)][:-1])
+        audio.write(file, wave, rate)
         out.print(f"wrote {self.out}: {len(wave) / rate:.2f} s")
         return {"out": self.out, "seconds": len(wave) / rate, "sample_rate": rate}
 
@@ -53,37 +71,44 @@ class Evaluate:
     policy: str = "starter"
     """starter, a run (or last), a folder, or a hub name."""
     texts: Path | None = None
-    """A file with a text a line; by default the recorded dev texts."""
+    """A file with a sentence a line; by default the recorded dev texts."""
     count: int | None = None
     """Only the first so many texts."""
     voice: Path | None = None
     """A recording that sets the voice and is the reference for similarity."""
     seed: int = 0
+    """Another seed, another reading."""
     temperature: float = 1.0
+    """1 is what the policy learnt; lower is safer."""
 
     def run(self, out: Output) -> dict[str, Any]:
+        from speech import audio, corpora
+
+        if self.count is not None and self.count < 1:
+            raise UserError(f"{self.count} texts", "ask for one or more")
+        check(self.policy, self.temperature)
+        own = read_texts(self.texts) if self.texts else None
+        voice = audio.read(self.voice, allow_silence=False) if self.voice else None
         from common.stages import Context
         from common.store import Store
         from common.tracking import Nothing
-        from speech import audio, corpora
         from speech.align import AlignConfig, SpeechMetrics
         from speech.ctc import CTCJudge
         from speech.judges import SpeakerSimilarity
         from speech.setup import judges, load_policy, sampler, text_tasks
         from speech.vocoder import Vocoder
 
+        policy = load_policy(self.policy)
         corpus = corpora.load("prompts")
-        lines = read_texts(self.texts) if self.texts else [u.text for u in corpus.split("dev")]
-        if self.count is not None and self.count < 1:
-            raise UserError(f"{self.count} texts", "ask for one or more")
+        lines = own or list(dict.fromkeys(u.text for u in corpus.split("dev")))
         tasks = text_tasks(lines[: self.count])
         vocoder = Vocoder.starter()
         evaluate = judges(corpus)
-        if self.voice is not None:
-            wave = audio.read(self.voice, allow_silence=False)
-            vocoder = vocoder.with_voice(wave)
-            evaluate[1] = SpeakerSimilarity([wave])
-        policy = load_policy(self.policy)
+        if voice is not None:
+            vocoder = vocoder.with_voice(voice)
+            similarity = SpeakerSimilarity([voice])
+            similarity.voice  # noqa: B018 - heard now: a recording without a voice is a mistake
+            evaluate[1] = similarity
         sample = sampler(replace(AlignConfig(), temperature=self.temperature, samples=1))
         store = Store()
         scratch = store.folder("evaluate")
@@ -97,19 +122,68 @@ class Evaluate:
         return {"policy": self.policy, "scores": facts, "texts": [t.reference for t in tasks]}
 
 
-def read_texts(path: Path) -> list[str]:
-    """The lines of ``path`` that say something.
+def check(policy: str, temperature: float) -> None:
+    """Whether ``policy`` and ``temperature`` can be, as far as that is known without torch.
 
     Raises:
-        UserError: the file is missing, is no text, or is empty.
+        UserError: there is no last run; a temperature below 0 or none at all.
     """
+    if not 0 <= temperature < math.inf:
+        raise UserError(f"a temperature of {temperature:g}", "give 0 or more, 1 at most as a rule")
+    if policy == "last":
+        from common.commands.runs import find
+        from common.store import Store
+
+        find(Store(), policy)
+
+
+def phrases(text: str, longest: int = BREATH) -> list[str]:
+    """``text`` in phrases of at most ``longest`` words: its sentences, and these at commas.
+
+    Raises:
+        UserError: there is not a word in it.
+    """
+    from speech.text import phonemes
+
+    found: list[str] = []
+    for sentence in re.split(r"(?<=[.!?;:…])\s+|\n+", text):
+        words = sentence.split()
+        while len(words) > longest:
+            even = math.ceil(len(words) / math.ceil(len(words) / longest))
+            commas = [i for i, word in enumerate(words[:longest], 1) if word.endswith(",")]
+            end = max(commas, default=even)
+            found.append(" ".join(words[:end]))
+            words = words[end:]
+        found.append(" ".join(words))
+    said = [phrase for phrase, phones in zip(found, phonemes(found), strict=True) if phones]
+    if not said:
+        raise UserError(f"there is nothing to say in {text!r}", "give words or numbers")
+    return said
+
+
+def read_texts(path: Path) -> list[str]:
+    """The different lines of ``path`` that say something.
+
+    Raises:
+        UserError: the file is missing, is no text, is empty, or a line has no words.
+    """
+    from speech.text import phonemes
+
+    remedy = "give a UTF-8 text file, a sentence a line"
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = path.expanduser().read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
         raise UserError(
-            f"cannot read texts from {str(path)!r}: {error}", "give a UTF-8 text file"
+            f"cannot read texts from {str(path)!r}: {error.strerror}", remedy
         ) from error
-    texts = [line for line in lines if line]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{str(path)!r} is not UTF-8 text", remedy) from error
+    texts = list(dict.fromkeys(stripped for line in lines if (stripped := line.strip())))
     if not texts:
-        raise UserError(f"{str(path)!r} holds no text", "write one text a line")
+        raise UserError(f"{str(path)!r} holds no text", remedy)
+    for text, phones in zip(texts, phonemes(texts), strict=True):
+        if not phones:
+            raise UserError(
+                f"there is nothing to say in the line {text!r}", "give words or numbers"
+            )
     return texts

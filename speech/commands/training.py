@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +11,7 @@ from typing import Any, Literal
 import tyro
 
 from common.commands import Output
+from common.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -25,17 +28,49 @@ class Train:
     """Processor threads; all by default."""
 
     def run(self, out: Output) -> dict[str, Any]:
+        from common.home import home
+
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"{self.threads} threads", "ask for one or more")
         import torch
 
-        from common.errors import UserError
-        from common.home import home
         from speech.train import RECIPES, train
 
         if self.recipe not in RECIPES:
             raise UserError(f"unknown recipe {self.recipe!r}", f"use {' or '.join(RECIPES)}")
-        if self.threads:
+        folder = made(self.folder or home() / "train" / self.recipe)
+        if self.threads is not None:
             torch.set_num_threads(self.threads)
-        folder = self.folder or home() / "train" / self.recipe
-        made = train(self.part, RECIPES[self.recipe](), folder, out.progress())
-        out.print(f"{self.part} is in {made}")
-        return {"part": self.part, "folder": made}
+        out.resume = self.command()
+        result = train(self.part, RECIPES[self.recipe](), folder, out.progress())
+        out.print(f"{self.part} is in {result}")
+        return {"part": self.part, "folder": result}
+
+    def command(self) -> str:
+        """The command line that continues this training."""
+        words = ["upspiral", "speech", "train", self.part, "--recipe", self.recipe]
+        if self.folder is not None:
+            words += ["--folder", str(self.folder)]
+        if self.threads is not None:
+            words += ["--threads", str(self.threads)]
+        return shlex.join(words)
+
+
+def made(folder: Path) -> Path:
+    """``folder``, there and writable, before minutes of work are spent for it.
+
+    Raises:
+        UserError: it is a file, or cannot be made or written to.
+    """
+    folder = folder.expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UserError(f"{str(folder)!r} is a file", "name a folder") from None
+    except OSError as error:
+        raise UserError(
+            f"cannot make the folder {str(folder)!r}: {error.strerror}", "choose another --folder"
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"not allowed to write to {str(folder)!r}", "choose another --folder")
+    return folder

@@ -1,0 +1,106 @@
+"""The sweep that chose the learning settings of `speech align`: one pool, many ways to learn.
+
+    python benchmarks/align_sweep.py                 # about 45 minutes on two cores
+
+Every setting starts from the starter, learns from the same preference pairs and is measured on the
+same dev texts with the same random numbers. Dev only: test is for `speech align`. A setting that
+was measured before is read from the results file and not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from common.artifacts import Files
+from common.gate import paired_interval
+from common.progress import progress
+from common.records import Metric
+from common.stages import Context
+from common.tracking import Nothing
+from speech.align import AlignConfig, SelectSpeech
+from speech.setup import build, learner
+
+SETTINGS: tuple[Mapping[str, float | str], ...] = (
+    {},
+    {"beta": 0.05},
+    {"beta": 0.3},
+    {"nll_weight": 0.0},
+    {"nll_weight": 1.0},
+    {"learning_rate": 3e-5},
+    {"learning_rate": 3e-4},
+    {"pairs": "golden"},
+    {"pairs": "both"},
+)
+"""Each is one step away from the defaults, which are the first."""
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__)
+    flags.add_argument("--texts", type=int, default=AlignConfig().texts)
+    flags.add_argument("--dev-texts", type=int, default=AlignConfig().dev_texts)
+    flags.add_argument("--seed", type=int, default=0)
+    flags.add_argument("--results", type=Path, default=Path("work/align-sweep.jsonl"))
+    chosen = flags.parse_args()
+    config = AlignConfig(texts=chosen.texts, dev_texts=chosen.dev_texts)
+    results: Path = chosen.results
+    results.parent.mkdir(parents=True, exist_ok=True)
+    lines = results.read_text().splitlines() if results.is_file() else []
+    known = [json.loads(line)["setting"] for line in lines]
+
+    loop = build(replace(config, pairs="both"))
+    policy, propose, judge, measure = loop.policy, loop.propose, loop.judge, loop.measure
+    assert isinstance(loop.select, SelectSpeech)
+    assert isinstance(judge, Sequence) and not isinstance(measure, Sequence)
+    tasks = {t.id: t for t in loop.tasks if t.split == "train"}
+    dev = [t for t in loop.tasks if t.split == "dev"]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        start = folder / "start"
+        start.mkdir()
+        policy.save(start)
+        ctx = Context(chosen.seed, 1, Files(folder / "artifacts"), Nothing(), progress(), folder)
+        blank = [replace(task, reference=None) for task in tasks.values()]
+        pool = [replace(c, round=1) for c in propose.propose(policy, blank, ctx)]
+        scores = judge[0].judge(tasks, pool, ctx)
+        pool = [replace(c, scores=s) for c, s in zip(pool, scores, strict=True)]
+        before = measure.measure(policy, dev, ctx)
+        print("starter", json.dumps(figures(before)), flush=True)
+        for setting in SETTINGS:
+            if setting in known:
+                continue
+            policy.restore(start)
+            tried = replace(config, **setting)  # type: ignore[arg-type]
+            select = replace(loop.select, pairs=tried.pairs)
+            lessons = select.select(tasks, pool, ctx)
+            learned = learner(tried).learn(policy, lessons, ctx)  # type: ignore[arg-type]
+            after = measure.measure(policy, dev, ctx)
+            row = {"setting": setting, "seed": chosen.seed, **figures(after)}
+            row |= {"pairs": learned["pairs"], "margin": learned["reward_margin"],
+                    "accuracy": learned["reward_accuracy"]}  # fmt: skip
+            row |= {"change": change(before, after)}
+            print(json.dumps(row), flush=True)
+            with results.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+def figures(metrics: Sequence[Metric]) -> dict[str, float]:
+    """Means and standard errors of what decides."""
+    found = {m.name: m for m in metrics if m.name in ("wer", "similarity", "dnsmos", "ctc")}
+    means = {name: round(m.value, 4) for name, m in found.items()}
+    return means | {f"{name}_se": round(m.se, 4) for name, m in found.items()}
+
+
+def change(before: Sequence[Metric], after: Sequence[Metric]) -> tuple[float, float, float]:
+    """Paired change of dev WER and its 95% interval."""
+    old, new = ({m.name: m.items for m in metrics}["wer"] for metrics in (before, after))
+    found = paired_interval(old, new)
+    return round(found.mean, 4), round(found.low, 4), round(found.high, 4)
+
+
+if __name__ == "__main__":
+    main()
