@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 
 from common import registry
 from common.errors import UserError
 from common.gate import Gate
-from common.learners.dpo import Preference
 from common.loop import Loop
 from common.monitors import CollapseMonitor
 from common.policies import Sample
@@ -29,6 +29,9 @@ from speech.lm import stream
 from speech.text import phonemes
 from speech.train import load_segments, stretch
 from speech.vocoder import Vocoder
+
+if TYPE_CHECKING:
+    from common.learners.dpo import Preference
 
 REFERENCES = 8
 """Recordings whose mean embedding is the voice that similarity is measured against."""
@@ -108,6 +111,8 @@ def text_tasks(texts: Sequence[str]) -> list[Task]:
 
 def learner(config: AlignConfig) -> Preference:
     """How ``config`` learns; the reference of a round is the policy that it began with."""
+    from common.learners.dpo import Preference  # its libraries take seconds: not for `say`
+
     return Preference(
         beta=config.beta,
         nll_weight=config.nll_weight,
