@@ -1,11 +1,12 @@
 """Put trained starters into ``assets/``: ``python -m speech.publish FOLDER`` after a training.
 
 ``FOLDER`` is what ``upspiral speech train`` wrote; each part that is in it replaces the one in
-``assets/``, and the manifest gets the new checksums.
+``assets/``, the manifest gets the new checksums, and ``assets/curves.svg`` the new curves.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -40,7 +41,37 @@ def publish(folder: Path) -> list[str]:
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(folder / part, target)
         registry.record(f"starter-{part}", part, ABOUT[part], LICENCE, ATTRIBUTION)
+    curves = registry.assets() / "curves"
+    curves.mkdir(exist_ok=True)
+    for curve in (folder / "work").glob("*.jsonl"):
+        shutil.copy(curve, curves / curve.name)
+    draw(curves, registry.assets() / "curves.svg")
     return found
+
+
+def draw(curves: Path, picture: Path) -> None:
+    """The figures of each training over its steps, those of a kind in one panel."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    files = sorted(curves.glob("*.jsonl"))
+    if not files:
+        return
+    matplotlib.rcParams["svg.hashsalt"] = "upspiral"
+    figure = Figure(figsize=(12, 3 * -(-len(files) // 3)), layout="constrained")
+    panels = figure.subplots(-(-len(files) // 3), 3, squeeze=False).flat
+    for panel in panels:
+        panel.set_visible(False)
+    for panel, file in zip(panels, files, strict=False):
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        for name in dict.fromkeys(key for row in rows for key in row if key != "step"):
+            points = [(row["step"], row[name]) for row in rows if name in row]
+            panel.plot(*zip(*points, strict=True), label=name, linewidth=1, marker=".", ms=3)
+        panel.set_visible(True)
+        panel.set_title(file.stem)
+        panel.set_xlabel("step")
+        panel.legend(fontsize=7)
+    figure.savefig(picture, metadata={"Date": None})
 
 
 if __name__ == "__main__":
