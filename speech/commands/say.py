@@ -126,15 +126,22 @@ def check(policy: str, temperature: float) -> None:
     """Whether ``policy`` and ``temperature`` can be, as far as that is known without torch.
 
     Raises:
-        UserError: there is no last run; a temperature below 0 or none at all.
+        UserError: no such run, folder or hub name (which has an owner: ``owner/name``); a
+            temperature below 0.
     """
     if not 0 <= temperature < math.inf:
         raise UserError(f"a temperature of {temperature:g}", "give 0 or more, 1 at most as a rule")
-    if policy == "last":
-        from common.commands.runs import find
-        from common.store import Store
+    if policy == "starter" or "/" in policy or Path(policy).exists():
+        return
+    from common.cli import unknown
+    from common.commands.runs import find
+    from common.store import Store
 
-        find(Store(), policy)
+    store = Store()
+    if policy == "last":
+        find(store, policy)
+    elif policy not in (names := [run.run for run in store.runs()]):
+        raise unknown("policy", policy, ["starter", *names])
 
 
 def phrases(text: str, longest: int = BREATH) -> list[str]:

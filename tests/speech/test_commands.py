@@ -33,7 +33,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.setenv("UPSPIRAL_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.chdir(folder)
     tone = (0.3 * np.sin(np.arange(16_000) / 20)).astype(np.float32)
     soundfile.write("tone.wav", tone, 16_000)
@@ -144,7 +144,7 @@ def test_a_device_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_decode_refuses_codes_that_are_not_its_own(
     coded: CodeFile, change: dict[str, object], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_codes(Path("codes.npz"), CodeFile(**{**vars(coded), **change}))  # type: ignore[arg-type]
+    write_codes(Path("codes.npz"), CodeFile(**{**vars(coded), **change}))
     refused("decode codes.npz --out out.wav", said, capsys)
 
 
@@ -189,6 +189,7 @@ def test_decode_refuses_codebooks_that_are_not_there(
         ("say hello --temperature nan", "a temperature of nan"),
         ("say hello --seed x", "--seed"),
         ("say hello --policy last", "there is no run yet"),
+        ("say hello --policy strter", "did you mean 'starter'?"),
         ("say hello --policy nobody/nothing", "nobody/nothing"),
         ("say hello --policy folder", "folder"),
         ("evaluate --texts missing.txt", "No such file"),
