@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import math
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +17,8 @@ from common.commands import Output
 
 if TYPE_CHECKING:
     from speech.codec import Codec
+
+Report = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,10 @@ class Encode:
         codec = load(self.codec)
         from speech.codec.stream import encode_file
 
-        with audio.saving(file) as partial:
-            held = encode_file(codec, self.sound, partial)
+        known = self.sound.expanduser().is_file()  # a pipe can be read only once
+        seconds = audio.duration(self.sound) if known else 0.0
+        with audio.saving(file) as partial, chunks(out, "coding", seconds) as progress:
+            held = encode_file(codec, self.sound, partial, progress=progress)
         books, frames = held.codes.shape
         seconds = held.length / held.sample_rate
         out.print(f"{seconds:.2f} s as {books} x {frames} codes in {self.out}")
@@ -63,16 +70,31 @@ class Decode:
 
         file = audio.writable(self.out)
         codec = load(self.codec)
-        from speech.codec.stream import decode_file
+        from speech.codec.stream import decode_file, read_codes
 
-        with audio.saving(file) as partial:
-            length = decode_file(codec, self.codes, partial, self.codebooks)
+        seconds = read_codes(self.codes).length / codec.sample_rate
+        with audio.saving(file) as partial, chunks(out, "decoding", seconds) as progress:
+            length = decode_file(codec, self.codes, partial, self.codebooks, progress=progress)
             # libsndfile does not say that an ogg file was cut short by a full disk.
             if soundfile.info(str(partial)).frames != length:
                 raise OSError(errno.EIO, "it was cut short")
-        seconds = length / codec.sample_rate
         out.print(f"wrote {self.out}: {seconds:.2f} s at {codec.sample_rate} Hz")
         return {"out": self.out, "seconds": seconds, "sample_rate": codec.sample_rate}
+
+
+@contextmanager
+def chunks(out: Output, what: str, seconds: float) -> Iterator[Report | None]:
+    """Progress of coding ``seconds`` of sound; none for the one chunk of a short recording."""
+    from speech.codec.stream import CHUNK_SECONDS
+
+    total = math.ceil(seconds / CHUNK_SECONDS)
+    if total < 2:
+        yield None
+        return
+    progress = out.progress()
+    # The last chunk takes what is left, be it more than a chunk or less: its end is the end.
+    yield lambda done, _total, _what: progress(min(done, total - 1), total, what)
+    progress(total, total, what)
 
 
 def load(name: str) -> Codec:
