@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 from dataclasses import dataclass
@@ -42,7 +43,13 @@ class Train:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         out.resume = self.command()
-        result = train(self.part, RECIPES[self.recipe](), folder, out.progress())
+        try:
+            result = train(self.part, RECIPES[self.recipe](), folder, out.progress())
+        except RuntimeError as error:
+            if "unexpected pos" not in str(error):
+                raise
+            # What torch.save says when a file cannot grow.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         out.print(f"{self.part} is in {result}")
         return {"part": self.part, "folder": result}
 

@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -256,3 +257,21 @@ def test_ctrl_c_during_training_loses_nothing(
     assert "semantic:" not in captured.err and "acoustic:" in captured.err
     assert captured.out == f"codec is in {folder / 'codec'}\n"
     assert load_codec(folder / "codec").codebooks == 4
+
+
+def test_no_space_for_a_checkpoint_is_a_failure_that_can_be_resumed(
+    place: Path, few: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("UPSPIRAL_PROMPTS", str(few))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, hard))
+    try:
+        assert main(["speech", "train", "ctc", "--recipe", "tiny", "--threads", "1"]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    captured = capsys.readouterr()
+    *progress, last = captured.err.splitlines()
+    assert all(line.startswith("ctc: ") for line in progress) and captured.out == ""
+    assert "no space left" in last
+    command = "upspiral speech train ctc --recipe tiny --threads 1"
+    assert last.endswith(f"; resume with: {command}")
