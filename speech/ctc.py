@@ -252,7 +252,6 @@ def train_ctc(
 
     def step(i: int) -> dict[str, float]:
         rng = generator(seed, "ctc", i)
-        torch.manual_seed(int(rng.integers(1 << 62)))  # dropout
         pool = rng.choice(kept, min(4 * BATCH, len(kept)), replace=False)
         parts = list(_by_length([int(k) for k in pool], [len(w) for w in waves], BATCH))
         part = parts[int(rng.integers(len(parts)))]

@@ -247,7 +247,9 @@ def train(part: str, recipe: StarterRecipe, folder: Path, progress: Report) -> P
         ).save(out)
         return out
     if not (folder / "codec/config.json").is_file():
-        raise UserError(f"no codec in {folder}", "first run: upspiral speech train codec")
+        raise UserError(
+            f"no codec in {folder}", f"first run: upspiral speech train codec --folder {folder}"
+        )
     codec = SpectralCodec.load(folder / "codec")
     placed = segments(found, teacher_states(found, folder, progress), folder)
     if part == "ar":

@@ -14,12 +14,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 from torch.optim import Optimizer
 
+from common.errors import UserError
 from common.records import identity
 
 
@@ -62,18 +64,29 @@ def run_steps(
 
     ``step`` does its own backward and optimiser steps and returns figures; their means over
     ``log_every`` steps become the curve, which is returned and kept in ``folder/NAME.jsonl``.
+    Torch's own random numbers are seeded at every step, from the seed it had before.
+
+    Raises:
+        UserError: the checkpoint cannot be read.
+        FloatingPointError: a figure is not finite; the last checkpoint stays as it was.
     """
     keep_memory()
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, curve_file = folder / f"{name}.pt", folder / f"{name}.jsonl"
+    seed = torch.initial_seed()
     start, curve = 0, list[dict[str, float]]()
     if checkpoint.is_file():
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        try:
+            saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            for key, module in state.items():
+                module.load_state_dict(saved["state"][key])
+            for key, optimizer in optimizers.items():
+                optimizer.load_state_dict(saved["optimizers"][key])
+        except (RuntimeError, UnpicklingError, KeyError, ValueError, EOFError) as error:
+            raise UserError(
+                f"{str(checkpoint)!r} is damaged, or of another training", "delete it, run again"
+            ) from error
         start, curve = saved["step"], saved["curve"]
-        for key, module in state.items():
-            module.load_state_dict(saved["state"][key])
-        for key, optimizer in optimizers.items():
-            optimizer.load_state_dict(saved["optimizers"][key])
     peaks = {key: [g["lr"] for g in o.param_groups] for key, o in optimizers.items()}
     if start:
         peaks = saved["peaks"]
@@ -98,9 +111,13 @@ def run_steps(
         for key, optimizer in optimizers.items():
             for group, peak in zip(optimizer.param_groups, peaks[key], strict=True):
                 group["lr"] = peak * factor
+        torch.manual_seed(int(identity(seed, name, i), 16) >> 17)  # dropout, dead entries
         recent.append(step(i))
         if (i + 1) % log_every == 0 or i + 1 == steps:
-            row = {k: float(np.mean([r[k] for r in recent if k in r])) for k in recent[-1]}
+            names = dict.fromkeys(k for r in recent for k in r)
+            row = {k: float(np.mean([r[k] for r in recent if k in r])) for k in names}
+            if not all(map(math.isfinite, row.values())):
+                raise FloatingPointError(f"{name} diverged by step {i + 1}: {row}")
             curve.append({"step": i + 1, **row})
             recent = []
             if progress:
@@ -111,4 +128,5 @@ def run_steps(
         if (due and not recent) or i + 1 == steps:
             save(i + 1)
             saved_at = time.monotonic()
+    torch.manual_seed(seed)
     return curve

@@ -12,6 +12,7 @@ codebooks at 50 frames a second; samples are never held beyond a chunk.
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 import zlib
@@ -180,16 +181,19 @@ def decode_file(
 
 def write_codes(path: Path, held: CodeFile) -> None:
     """Write ``held`` to ``path``, which appears when whole or not at all."""
-    with _replacing(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(
-            file,
-            codes=held.codes,
-            sample_rate=np.int64(held.sample_rate),
-            hop=np.int64(held.hop),
-            length=np.int64(held.length),
-            codec=np.array(held.codec),
-            version=np.int64(VERSION),
-        )
+    # In memory first: a zip file that a full disk cuts short complains once more when it is freed.
+    whole = io.BytesIO()
+    np.savez_compressed(
+        whole,
+        codes=held.codes,
+        sample_rate=np.int64(held.sample_rate),
+        hop=np.int64(held.hop),
+        length=np.int64(held.length),
+        codec=np.array(held.codec),
+        version=np.int64(VERSION),
+    )
+    with _replacing(path) as partial:
+        partial.write_bytes(whole.getbuffer())
 
 
 def read_codes(path: Path) -> CodeFile:

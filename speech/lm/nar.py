@@ -56,7 +56,7 @@ class NARTraining:
 
     model: NARConfig = NARConfig()
     seed: int = 0
-    steps: int = 2200
+    steps: int = 1600
     batch: int = 16
     frames: int = 128
     voice_frames: int = 150

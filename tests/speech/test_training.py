@@ -23,8 +23,6 @@ from speech.text import WORD_END
 from speech.training import generator, run_steps
 
 STEPS = 10
-# Their steps draw from torch's own generator (dropout, replaced codebook entries).
-UNSEEDED = pytest.mark.xfail(strict=True, reason="run_steps does not seed torch for each step")
 Report = Callable[[int, int, str], None]
 Weights = dict[str, Tensor]
 
@@ -151,7 +149,7 @@ def said(seed: int) -> Spoken:
     return Spoken(("k", "a", WORD_END, "t", "a", WORD_END), tuple(where), codes)
 
 
-@pytest.mark.parametrize("dropout", [0.0, pytest.param(0.5, marks=UNSEEDED)])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_the_ar_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dropout: float) -> None:
     config = ARTraining(width=32, layers=1, heads=1, steps=6, batch_tokens=200, dropout=dropout)
 
@@ -163,7 +161,6 @@ def test_the_ar_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dropout
     resumes(train, "speech.lm.ar", "ar", tmp_path, monkeypatch)
 
 
-@UNSEEDED
 def test_the_nar_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = NARConfig((16, 32, 32), ("a", "b"), width=32, blocks=2, heads=2, steps=(4, 2))
     config = NARTraining(sizes, steps=6, batch=2, frames=10, voice_frames=6)
@@ -176,9 +173,7 @@ def test_the_nar_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     resumes(train, "speech.lm.nar", "nar", tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize(
-    "stage", ["semantic", pytest.param("acoustic", marks=UNSEEDED), "adversarial"]
-)
+@pytest.mark.parametrize("stage", ["semantic", "acoustic", "adversarial"])
 def test_each_stage_of_the_codec_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
