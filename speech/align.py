@@ -20,10 +20,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from common.errors import UserError
 from common.pairing import best_worst, golden_over_sampled
 from common.policies import Generator, Sample
 from common.records import Candidate, Lessons, Metric, Preference, Split, Task, identity
@@ -67,6 +68,19 @@ class AlignConfig:
     max_new_tokens: int = 600
     policy: str = "starter"
     """The autoregressive model: starter, a folder, or a hub name."""
+
+    def __post_init__(self) -> None:
+        least = {"rounds": 1, "texts": 2, "samples": 2, "dev_texts": 2, "test_samples": 1,
+                 "pairs_per_text": 1, "batch_size": 1, "max_new_tokens": 1}  # fmt: skip
+        for name, minimum in least.items():
+            if getattr(self, name) < minimum:
+                raise UserError(f"{name}={getattr(self, name)}", f"give {minimum} or more")
+        if self.pairs not in get_args(Pairs):
+            raise UserError(f"no pairs {self.pairs!r}", f"use {', '.join(get_args(Pairs))}")
+        if not self.temperature > 0:
+            raise UserError(
+                f"a temperature of {self.temperature:g} says the same every time", "give 0.6 to 1"
+            )
 
 
 def starter() -> AlignConfig:

@@ -45,8 +45,6 @@ class Align:
         given = {"rounds": self.rounds, "pairs": self.pairs, "policy": self.policy}
         chosen = {k: v for k, v in given.items() if v is not None}
         config = replace(override(RECIPES[self.recipe](), self.set), **chosen)  # type: ignore[arg-type]
-        if config.rounds < 1:
-            raise UserError(f"{config.rounds} rounds", "ask for one or more")
         run = self.name or f"align-{self.recipe}-{self.seed}-{time.strftime('%m%d-%H%M%S')}"
         return align(config, self.recipe, run, self.seed, out)
 

@@ -109,7 +109,7 @@ class Evaluate:
             similarity = SpeakerSimilarity([voice])
             similarity.voice  # noqa: B018 - heard now: a recording without a voice is a mistake
             evaluate[1] = similarity
-        sample = sampler(replace(AlignConfig(), temperature=self.temperature, samples=1))
+        sample = replace(sampler(AlignConfig()), n=1, temperature=self.temperature)
         store = Store()
         scratch = store.folder("evaluate")
         context = Context(self.seed, 0, store.artifacts, Nothing(), out.progress(), scratch)

@@ -119,7 +119,9 @@ def test_no_text_of_test_is_practised_or_tuned_on() -> None:
     ("words", "said"),
     [
         (["--recipe", "tni"], "unknown recipe"),
-        (["--rounds", "0"], "0 rounds"),
+        (["--rounds", "0"], "rounds=0"),
+        (["--set", "pairs=best"], "no pairs"),
+        (["--set", "samples=1"], "samples=1"),
         (["--set", "bta=1"], "no setting"),
         (["--set", "beta=much"], "is no float"),
         (["--recipe", "tiny", "--policy", "nobody/nothing"], "nobody/nothing"),
