@@ -85,7 +85,6 @@ def main() -> None:
         [item.codes[0].tolist() for item in known],
         [item.phones or ("?",) * item.codes.shape[1] for item in known],
         vocoder.voice,
-        list(range(len(known))),
     )
     row("NAR from recorded first codes", [codec.decode(c[None])[0].numpy() for c in full], texts)
 

@@ -141,8 +141,7 @@ class Speak:
     def propose(self, policy: Generator, tasks: Sequence[Task], ctx: Context) -> list[Candidate]:
         """Candidates with sound, except those without a single code."""
         found = self.sample.propose(policy, tasks, ctx)
-        seeds = [ctx.seed_for("nar", c.id) for c in found]
-        waves = self.vocoder.waves([c.output for c in found], seeds, ctx.progress)
+        waves = self.vocoder.waves([c.output for c in found], ctx.progress)
         return [
             replace(
                 c, artifact=ctx.artifacts.put(audio.encode(wave), ".wav") if len(wave) else None

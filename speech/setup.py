@@ -201,4 +201,4 @@ def utter(
         temperature=temperature,
         max_new_tokens=AlignConfig().max_new_tokens,
     )
-    return vocoder.waves([c.output for c in found], seeds)
+    return vocoder.waves([c.output for c in found])

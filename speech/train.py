@@ -198,10 +198,11 @@ def spoken(
     return result
 
 
-def encoded(codec: Codec, recording: Recording, placed: Placed) -> Coded:
-    """A recording as the NAR learns it."""
+def encoded(codec: Codec, recording: Recording, placed: Placed, shift: int = 0) -> Coded:
+    """A recording as the NAR learns it, ``shift`` samples late."""
     utterance = recording.utterance
-    codes = codec.encode(torch.from_numpy(recording.wave)[None])[0].numpy()
+    wave = np.pad(recording.wave, (shift, 0))
+    codes = codec.encode(torch.from_numpy(wave)[None])[0].numpy()
     phones: list[str] = []
     if utterance.id in placed:
         for s in stretch(placed[utterance.id][1], codes.shape[1]):
@@ -262,7 +263,11 @@ def train(part: str, recipe: StarterRecipe, folder: Path, progress: Report) -> P
         own = {r.utterance.id for r in by_split["train"]}
         save_segments({k: v for k, v in placed.items() if k in own}, out / "segments.json.gz")
         return out
-    coded = {s: [encoded(codec, r, placed) for r in by_split[s]] for s in ("train", "dev")}
+    shifts = {"train": recipe.nar.shifts, "dev": (0,)}
+    coded = {
+        split: [encoded(codec, r, placed, late) for r in by_split[split] for late in places]
+        for split, places in shifts.items()
+    }
     sizes = codec.codebook_sizes[: len(recipe.nar.model.sizes)]
     names = tuple(sorted({phone for item in coded["train"] for phone in item.phones}))
     settings = replace(recipe.nar, model=replace(recipe.nar.model, sizes=sizes, phones=names))

@@ -49,12 +49,11 @@ class Vocoder:
     def waves(
         self,
         completions: Sequence[str],
-        seeds: Sequence[int],
         progress: Callable[[int, int, str], None] | None = None,
     ) -> list[Wave]:
         """Sound of each completion of the AR; empty where it holds no codes.
 
-        The result of a row depends on its own seed and codes only, not on the batch.
+        The result of a row depends on its own codes only, not on the batch.
         """
         parsed = [stream.frames(text) for text in completions]
         spoken = [i for i, (codes, _) in enumerate(parsed) if codes]
@@ -62,7 +61,6 @@ class Vocoder:
             [parsed[i][0] for i in spoken],
             [parsed[i][1] for i in spoken],
             self.voice,
-            [seeds[i] for i in spoken],
         )
         waves: list[Wave] = [np.zeros(0, np.float32) for _ in parsed]
         for done, (i, codes) in enumerate(zip(spoken, full, strict=True), 1):

@@ -1,8 +1,9 @@
 """EnCodec's multi-scale STFT discriminator and its losses (arXiv 2210.13438, section 3.4).
 
 The network is the encodec package's own. Deviations: fewer filters, windows for 16 kHz and half
-the overlap, so that two CPU cores can train it. Each term of the feature matching loss is
-relative to the mean size of the real features, as in the paper.
+the overlap, so that two CPU cores can train it; what it hears is pre-emphasised and has unit power,
+because the faint high bands tell made speech from real (``docs/lab-notes.md``). Each term of the
+feature matching loss is relative to the mean size of the real features, as in the paper.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 WINDOWS = (1024, 512, 256)  # 64, 32 and 16 ms at 16 kHz
+EMPHASIS = 0.95
 
 
 class Discriminator(nn.Module):
@@ -40,9 +42,11 @@ class Discriminator(nn.Module):
 
     def forward(self, wave: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
         """Logits of each scale, and the features of each layer of each scale."""
-        if wave.shape[-1] < self.longest:
-            raise ValueError(f"{wave.shape[-1]} samples: at least {self.longest} are needed")
-        judged: Any = self.network(wave[:, None])
+        if wave.shape[-1] <= self.longest:
+            raise ValueError(f"{wave.shape[-1]} samples: more than {self.longest} are needed")
+        flat = wave[:, 1:] - EMPHASIS * wave[:, :-1]
+        flat = flat / (flat.square().mean(1, keepdim=True).sqrt() + 1e-3)
+        judged: Any = self.network(flat[:, None])
         return judged[0], judged[1]
 
 

@@ -9,7 +9,7 @@ not change any more, so language models may be trained on them meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from speech.codec.adversarial import Discriminator, discriminator_loss, generator_losses
-from speech.codec.losses import multi_scale_mel, multi_scale_stft
+from speech.codec.losses import Balancer, multi_scale_mel, multi_scale_stft
 from speech.codec.spectral import SpectralCodec, SpectralConfig
 from speech.training import generator, run_steps
 
@@ -47,7 +47,13 @@ class CodecTraining:
     learning_rate: float = 1e-3
     discriminator_rate: float = 1e-3
     """At a third of it the discriminator was still undecided after 800 steps."""
+    head_start: int = 200
+    """Adversarial steps in which the discriminator learns alone; without them it never decides."""
     phone_weight: float = 0.5
+    shares: Mapping[str, float] = field(
+        default_factory=lambda: {"spectra": 4.0, "fooling": 1.0, "matching": 1.0}
+    )
+    """Of the gradient at the decoder's output, by EnCodec's balancer."""
 
 
 class Crops:
@@ -257,11 +263,12 @@ def train_adversarial(
 ) -> None:
     """Sharpen the decoder against a multi-scale STFT discriminator (EnCodec, section 3.4)."""
     discriminator = Discriminator()
-    rate = 0.3 * config.learning_rate
+    rate = 0.2 * config.learning_rate
     generator_optimizer = torch.optim.AdamW(codec.decoder.parameters(), rate, betas=(0.5, 0.9))
     judge_optimizer = torch.optim.AdamW(
         discriminator.parameters(), config.discriminator_rate, betas=(0.5, 0.9)
     )
+    balancer = Balancer(config.shares)
     codec.eval()  # the quantiser's codebooks must not move
     codec.decoder.train()
 
@@ -278,12 +285,14 @@ def train_adversarial(
         judge_optimizer.zero_grad()
         judge_loss.backward()
         judge_optimizer.step()
+        if i < config.head_start:
+            return {"discriminator": judge_loss.item()}
         mel_loss = multi_scale_mel(made, wave, codec.sample_rate)
         fooling, matching = generator_losses(discriminator, wave, made)
         harmonics = multi_scale_stft(made, wave)
-        loss = 2 * (mel_loss + harmonics) + fooling + 2 * matching
         generator_optimizer.zero_grad()
-        loss.backward()
+        losses = {"spectra": mel_loss + harmonics, "fooling": fooling, "matching": matching}
+        balancer.backward(losses, made)
         torch.nn.utils.clip_grad_norm_(codec.decoder.parameters(), 5.0)
         generator_optimizer.step()
         return {
@@ -299,7 +308,7 @@ def train_adversarial(
         folder,
         config.adversarial_steps,
         step,
-        {"decoder": codec.decoder, "discriminator": discriminator},
+        {"decoder": codec.decoder, "discriminator": discriminator, "balancer": balancer},
         {"generator": generator_optimizer, "discriminator": judge_optimizer},
         progress=progress,
     )

@@ -48,6 +48,7 @@ class NARConfig:
     heads: int = 4
     steps: tuple[int, ...] = (8, 2, 1)
     """Decoding steps of each codebook after the first."""
+    dropout: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,12 @@ class NARTraining:
     frames: int = 128
     voice_frames: int = 150
     corruption: float = 0.2
-    """Up to this share of an example's first codes are wrong: a language model's are, too."""
+    """Up to this share of the codes it reads are wrong: what a model made before it is, too."""
     unlabelled: float = 0.1
     """Share of examples whose phones are hidden, so that it also works from codes alone."""
     learning_rate: float = 1.5e-3
+    shifts: tuple[int, ...] = (0, 80, 160, 240)
+    """Each recording is encoded so many samples late, too: most of its finer codes change."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +96,11 @@ class MaskedCodes(nn.Module):
         half = c.blocks // 2
         self.before = nn.Sequential(*[Block(c.width, 1 / c.blocks) for _ in range(half)])
         self.attention = nn.TransformerEncoderLayer(
-            c.width, c.heads, 2 * c.width, dropout=0.1, batch_first=True, norm_first=True
+            c.width, c.heads, 2 * c.width, dropout=c.dropout, batch_first=True, norm_first=True
         )
         self.after = nn.Sequential(*[Block(c.width, 1 / c.blocks) for _ in range(c.blocks - half)])
         self.norm = nn.LayerNorm(c.width)
+        self.drop = nn.Dropout(c.dropout)
         self.heads = nn.ModuleList(nn.Linear(c.width, size) for size in c.sizes[1:])
         self.voice = nn.Sequential(
             nn.Linear(c.width, c.width), nn.GELU(), nn.Linear(c.width, c.width)
@@ -125,11 +129,11 @@ class MaskedCodes(nn.Module):
         """
         prompt = self.voice(self._sum(voice)).mean(1, keepdim=True)
         x = self._sum(codes) + self.phone(phones) + prompt + self.level.weight[level]
-        x = x * known[..., None]
+        x = self.drop(x) * known[..., None]
         x = self.before(self.enter(x.transpose(1, 2))).transpose(1, 2)
-        x = self.attention(x, src_key_padding_mask=~known)
+        x = self.attention(self.drop(x), src_key_padding_mask=~known)
         x = self.after((x * known[..., None]).transpose(1, 2)).transpose(1, 2)
-        return torch.as_tensor(self.heads[level - 1](self.norm(x)))
+        return torch.as_tensor(self.heads[level - 1](self.drop(self.norm(x))))
 
     @torch.inference_mode()
     def generate(
@@ -137,14 +141,12 @@ class MaskedCodes(nn.Module):
         first: Sequence[Sequence[int]],
         phones: Sequence[Sequence[str]],
         voice: Tensor,
-        seeds: Sequence[int],
-        temperature: float = 0.7,
         batch: int = 32,
     ) -> list[Tensor]:
         """All codebooks ``(Q, F)`` for each list of first-codebook codes and their phones.
 
-        ``voice`` is ``(Q, V)``. What is drawn depends on ``seeds``, one a row, and not on the
-        batch a row is in.
+        ``voice`` is ``(Q, V)``. The likeliest token is taken at each step: drawing at temperature
+        0.7 raised the word error rate by half (``docs/lab-notes.md``).
         """
         results: list[Tensor | None] = [None] * len(first)
         order = sorted(range(len(first)), key=lambda i: len(first[i]))
@@ -154,8 +156,6 @@ class MaskedCodes(nn.Module):
                 [first[i] for i in rows],
                 [self.number(phones[i]) for i in rows],
                 voice,
-                [seeds[i] for i in rows],
-                temperature,
             )
             for i, row in zip(rows, codes, strict=True):
                 results[i] = row[:, : len(first[i])]
@@ -166,8 +166,6 @@ class MaskedCodes(nn.Module):
         first: Sequence[Sequence[int]],
         phones: Sequence[Sequence[int]],
         voice: Tensor,
-        seeds: Sequence[int],
-        heat: float,
     ) -> Tensor:
         sizes, lengths = self.config.sizes, [len(f) for f in first]
         longest = max(1, *lengths)
@@ -178,24 +176,17 @@ class MaskedCodes(nn.Module):
             codes[row, 0, : len(line)] = torch.tensor(line)
             names[row, : len(line)] = torch.tensor(said)
         voices = voice[None].expand(len(first), -1, -1)
-        random = [np.random.default_rng(seed) for seed in seeds]
-        # Each row draws for its own length only, so its numbers do not depend on the batch.
         for level, steps in enumerate(self.config.steps, 1):
             hidden = known.clone()
             for step in range(steps):
                 logits = self(codes, names, level, voices, known)
-                noise = np.zeros(logits.shape, np.float32)
-                for row, length in enumerate(lengths):
-                    uniform = random[row].random((length, sizes[level]), dtype=np.float32)
-                    noise[row, :length] = -np.log(-np.log(uniform.clip(1e-9, 1 - 1e-7)))
-                drawn = (logits + heat * torch.from_numpy(noise)).argmax(-1)
-                certainty = logits.log_softmax(-1).gather(-1, drawn[..., None])[..., 0]
+                certainty, likeliest = logits.log_softmax(-1).max(-1)
                 certainty = certainty.masked_fill(~hidden, -math.inf)
                 still = math.cos(math.pi / 2 * (step + 1) / steps) if step + 1 < steps else 0.0
                 for row, length in enumerate(lengths):
                     reveal = int(hidden[row].sum()) - int(still * length)
                     best = certainty[row].topk(max(reveal, 0)).indices
-                    codes[row, level, best] = drawn[row, best]
+                    codes[row, level, best] = likeliest[row, best]
                     hidden[row, best] = False
         return codes
 
@@ -231,12 +222,18 @@ def masked_loss(
     voice: Tensor,
     known: Tensor,
     random: np.random.Generator,
+    corruption: float = 0.0,
 ) -> tuple[Tensor, int]:
-    """Cross-entropy of randomly masked tokens of a random codebook, and which codebook."""
+    """Cross-entropy of randomly masked tokens of a random codebook, and which codebook.
+
+    Up to a share ``corruption`` of the coarser codebooks' tokens is replaced by any other.
+    """
     sizes = model.config.sizes
     weights = np.array(model.config.steps, float) + 1
     level = 1 + int(random.choice(len(sizes) - 1, p=weights / weights.sum()))
     shown = codes.clone()
+    for coarser in range(level):
+        shown[:, coarser] = corrupt(shown[:, coarser], sizes[coarser], corruption, random)
     for finer in range(level + 1, len(sizes)):
         shown[:, finer] = sizes[finer]
     share = np.cos(np.pi / 2 * random.random((len(codes), 1)))
@@ -288,8 +285,7 @@ def train_nar(
         random = generator(config.seed, "nar", i)
         model.train()
         codes, phones, voice, known = batch(recordings, random)
-        codes[:, 0] = corrupt(codes[:, 0], config.model.sizes[0], config.corruption, random)
-        loss, level = masked_loss(model, codes, phones, voice, known, random)
+        loss, level = masked_loss(model, codes, phones, voice, known, random, config.corruption)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -311,11 +307,11 @@ def train_nar(
     return model.eval()
 
 
-def corrupt(first: Tensor, size: int, most: float, random: np.random.Generator) -> Tensor:
-    """``first (B, F)`` with up to a share ``most`` of each row replaced by any of ``size``."""
-    share = random.uniform(0, most, (len(first), 1))
-    swap = torch.from_numpy(random.random(first.shape) < share)
-    return torch.where(swap, torch.from_numpy(random.integers(0, size, first.shape)), first)
+def corrupt(codes: Tensor, size: int, most: float, random: np.random.Generator) -> Tensor:
+    """``codes (B, F)`` with up to a share ``most`` of each row replaced by any of ``size``."""
+    share = random.uniform(0, most, (len(codes), 1))
+    swap = torch.from_numpy(random.random(codes.shape) < share)
+    return torch.where(swap, torch.from_numpy(random.integers(0, size, codes.shape)), codes)
 
 
 def crop(length: int, frames: int, random: np.random.Generator) -> slice:

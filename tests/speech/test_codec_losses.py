@@ -121,7 +121,7 @@ def test_generator_losses_reach_the_samples_and_not_the_discriminator() -> None:
     assert made.grad is not None and made.grad.abs().sum() > 0
     assert all(p.grad is None and p.requires_grad for p in judge.parameters())
     assert generator_losses(judge, real, real)[1].item() == 0
-    with pytest.raises(ValueError, match="at least 1024"):
+    with pytest.raises(ValueError, match="more than 1024"):
         judge(real[:, :500])
 
 
