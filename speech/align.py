@@ -55,7 +55,7 @@ class AlignConfig:
     dev_texts: int = 96
     test_samples: int = 3
     """Samples of each test text; their mean is that text's value."""
-    temperature: float = 1.0
+    temperature: float = 0.7
     pairs: Pairs = "self"
     pairs_per_text: int = 2
     min_margin: float = 0.1
