@@ -59,7 +59,7 @@ def draw(curves: Path, picture: Path) -> None:
         return
     matplotlib.rcParams["svg.hashsalt"] = "upspiral"
     figure = Figure(figsize=(12, 3 * -(-len(files) // 3)), layout="constrained")
-    panels = figure.subplots(-(-len(files) // 3), 3, squeeze=False).flat
+    panels = list(figure.subplots(-(-len(files) // 3), 3, squeeze=False).flat)
     for panel in panels:
         panel.set_visible(False)
     for panel, file in zip(panels, files, strict=False):

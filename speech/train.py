@@ -61,7 +61,14 @@ def tiny() -> StarterRecipe:
     small = SpectralConfig(width=64, semantic_width=64, semantic_size=64, acoustic_size=64,
                            acoustic_books=3)  # fmt: skip
     return StarterRecipe(
-        CodecTraining(small, semantic_steps=60, acoustic_steps=60, adversarial_steps=10),
+        CodecTraining(
+            small,
+            semantic_steps=60,
+            acoustic_steps=60,
+            decoder_steps=10,
+            adversarial_steps=10,
+            head_start=5,
+        ),
         ARTraining(width=64, layers=2, heads=2, steps=60),
         NARTraining(NARConfig((64, 64, 64, 64), width=64, blocks=2), steps=60),
         ctc_steps=20,

@@ -1,10 +1,11 @@
 """How the starter codec is made: ``upspiral speech train codec --recipe starter``.
 
-Three stages, each resumable. *Semantic*: one encoder learns to predict the recogniser's states
+Four stages, each resumable. *Semantic*: one encoder learns to predict the recogniser's states
 (first 64 principal components) and its outputs are clustered into the first codebook. *Acoustic*:
 the rest learns to reconstruct from a random number of codebooks under a multi-scale loss.
-*Adversarial*: the decoder alone is sharpened against a multi-scale STFT discriminator; codes do
-not change any more, so language models may be trained on them meanwhile.
+*Decoder*: the decoder alone goes on under the same loss. *Adversarial*: it is sharpened against a
+multi-scale STFT discriminator. Codes do not change in the last two, so language models may be
+trained on them meanwhile.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class CodecTraining:
     seed: int = 0
     semantic_steps: int = 1000
     acoustic_steps: int = 3600
+    decoder_steps: int = 4000
     adversarial_steps: int = 900
     batch: int = 16
     acoustic_batch: int = 8
@@ -69,10 +71,19 @@ class Crops:
         random = generator(seed, "crops", step)
         frames = round(seconds * 16_000 / self.hop)
         starts = random.integers(0, len(self.wave) // self.hop - frames, batch)
-        gains = 10 ** random.uniform(-0.4, 0.15, (batch, 1))
-        rows = [self.wave[s * self.hop : (s + frames) * self.hop] for s in starts]
-        wave = torch.from_numpy(np.stack(rows) * gains.astype(np.float32))
-        return wave.clamp(-1, 1), [slice(s, s + frames) for s in starts]
+        wave = self._cut(starts * self.hop, frames * self.hop, random)
+        return wave, [slice(s, s + frames) for s in starts]
+
+    def anywhere(self, seed: int, step: int, batch: int, seconds: float) -> Tensor:
+        """``(batch, T)`` samples at random loudness, from any sample on: more crops to learn."""
+        random = generator(seed, "anywhere", step)
+        length = round(seconds * 16_000 / self.hop) * self.hop
+        return self._cut(random.integers(0, len(self.wave) - length, batch), length, random)
+
+    def _cut(self, starts: NDArray[np.int64], length: int, random: np.random.Generator) -> Tensor:
+        gains = 10 ** random.uniform(-0.4, 0.15, (len(starts), 1))
+        rows = np.stack([self.wave[s : s + length] for s in starts])
+        return torch.from_numpy(rows * gains.astype(np.float32)).clamp(-1, 1)
 
 
 def train_codec(
@@ -98,6 +109,7 @@ def train_codec(
     train_acoustic(config, codec, crops, folder, progress)
     if coding:
         coding(codec)
+    train_decoder(config, codec, crops, folder, progress)
     train_adversarial(config, codec, crops, folder, progress)
     return codec.eval()
 
@@ -254,6 +266,48 @@ def train_acoustic(
     codec.eval()
 
 
+@torch.no_grad()
+def coded_latent(codec: SpectralCodec, wave: Tensor, seed: int, step: int) -> Tensor:
+    """What the decoder hears of ``wave``, ``(batch, latent, frames)``: two codebooks or more."""
+    books = int(generator(seed, "coded", step).integers(2, codec.codebooks + 1))
+    return codec.embed(codec.encode(wave)[:, :books])
+
+
+def train_decoder(
+    config: CodecTraining,
+    codec: SpectralCodec,
+    crops: Crops,
+    folder: Path,
+    progress: Report | None = None,
+) -> None:
+    """The decoder alone, from codes of crops that start anywhere."""
+    optimizer = torch.optim.AdamW(codec.decoder.parameters(), config.learning_rate, (0.8, 0.99))
+    codec.eval()  # the quantiser's codebooks must not move
+    codec.decoder.train()
+
+    def step(i: int) -> dict[str, float]:
+        wave = crops.anywhere(config.seed, i, config.acoustic_batch, config.acoustic_seconds)
+        made = codec.decoder(coded_latent(codec, wave, config.seed, i))
+        mel_loss = multi_scale_mel(made, wave, codec.sample_rate)
+        harmonics = multi_scale_stft(made, wave)
+        optimizer.zero_grad()
+        (mel_loss + harmonics).backward()
+        torch.nn.utils.clip_grad_norm_(codec.decoder.parameters(), 1.0)
+        optimizer.step()
+        return {"mel": mel_loss.item(), "harmonics": harmonics.item()}
+
+    run_steps(
+        "decoder",
+        folder,
+        config.decoder_steps,
+        step,
+        {"decoder": codec.decoder},
+        {"decoder": optimizer},
+        progress=progress,
+    )
+    codec.eval()
+
+
 def train_adversarial(
     config: CodecTraining,
     codec: SpectralCodec,
@@ -273,14 +327,10 @@ def train_adversarial(
     codec.decoder.train()
 
     def step(i: int) -> dict[str, float]:
-        wave, _ = crops.draw(
+        wave = crops.anywhere(
             config.seed + 1, i, config.adversarial_batch, config.adversarial_seconds
         )
-        codes = codec.encode(wave).clone()
-        books = int(generator(config.seed, "adversarial", i).integers(2, codec.codebooks + 1))
-        with torch.no_grad():
-            latent = codec.embed(codes[:, :books])
-        made = codec.decoder(latent)
+        made = codec.decoder(coded_latent(codec, wave, config.seed + 1, i))
         judge_loss = discriminator_loss(discriminator, wave, made.detach())
         judge_optimizer.zero_grad()
         judge_loss.backward()

@@ -57,7 +57,7 @@ class NARTraining:
 
     model: NARConfig = NARConfig()
     seed: int = 0
-    steps: int = 1600
+    steps: int = 3200
     batch: int = 16
     frames: int = 128
     voice_frames: int = 150

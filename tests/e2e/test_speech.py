@@ -258,7 +258,10 @@ def test_ctrl_c_during_training_loses_nothing(
 
     assert main(words) == 0
     captured = capsys.readouterr()
-    assert {line.partition(":")[0] for line in captured.err.splitlines()} == {"adversarial"}
+    assert {line.partition(":")[0] for line in captured.err.splitlines()} == {
+        "decoder",
+        "adversarial",
+    }
     assert captured.out == f"codec is in {folder / 'codec'}\n"
     assert load_codec(folder / "codec").codebooks == 4
 

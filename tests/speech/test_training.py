@@ -173,7 +173,7 @@ def test_the_nar_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     resumes(train, "speech.lm.nar", "nar", tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize("stage", ["semantic", "acoustic", "adversarial"])
+@pytest.mark.parametrize("stage", ["semantic", "acoustic", "decoder", "adversarial"])
 def test_each_stage_of_the_codec_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
@@ -182,8 +182,8 @@ def test_each_stage_of_the_codec_resumes(
         semantic_blocks=(1, 1), encoder_blocks=(1, 1), decoder_blocks=(1, 1),
     )  # fmt: skip
     config = CodecTraining(
-        sizes, semantic_steps=6, acoustic_steps=6, adversarial_steps=6, batch=2, acoustic_batch=2,
-        adversarial_batch=2,
+        sizes, semantic_steps=6, acoustic_steps=6, decoder_steps=6, adversarial_steps=6,
+        head_start=2, batch=2, acoustic_batch=2, adversarial_batch=2,
     )  # fmt: skip
     random = np.random.default_rng(0)
     waves = [0.1 * random.normal(size=320 * 160).astype(np.float32) for _ in range(2)]
