@@ -97,7 +97,7 @@ class Store:
         except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
             raise UserError(
                 f"cannot open the store's database: {error}",
-                "give a URL such as postgresql+psycopg://user@host/database (install upspiral[postgres])",
+                "give a URL such as postgresql+psycopg://user@host/db (install upspiral[postgres])",
             ) from error
         self._lite = self._engine.dialect.name == "sqlite"
         if self._lite:
