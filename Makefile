@@ -33,13 +33,13 @@ test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/.installed
-	$(BIN)/ruff check $(PACKAGES) tests benchmarks
-	$(BIN)/ruff format --check $(PACKAGES) tests benchmarks
+	$(BIN)/ruff check $(PACKAGES) tests benchmarks studies
+	$(BIN)/ruff format --check $(PACKAGES) tests benchmarks studies
 	$(BIN)/mypy $(PACKAGES)
 
 format: .venv/.installed
-	$(BIN)/ruff check --fix $(PACKAGES) tests benchmarks
-	$(BIN)/ruff format $(PACKAGES) tests benchmarks
+	$(BIN)/ruff check --fix $(PACKAGES) tests benchmarks studies
+	$(BIN)/ruff format $(PACKAGES) tests benchmarks studies
 
 bench: setup
 	@set -e; for script in benchmarks/*.py; do \

@@ -1,7 +1,7 @@
 """What the starters reach: recordings, codec resynthesis, NAR from recorded codes, and speech.
 
-    python benchmarks/starter_quality.py --split dev
-    python benchmarks/starter_quality.py --split test          # once, for assets/README.md
+    python studies/starter_quality.py --split dev
+    python studies/starter_quality.py --split test          # once, for assets/README.md
 
 Every row is judged on the same texts by the judges that never reward: mean word error rate, each
 text's clipped at 1, and mean DNSMOS, both with the standard error of the mean. The last row says

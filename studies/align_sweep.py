@@ -1,6 +1,6 @@
 """The sweep that chose the learning settings of `speech align`: one pool, many ways to learn.
 
-    python benchmarks/align_sweep.py                 # about 45 minutes on two cores
+    python studies/align_sweep.py                 # about 45 minutes on two cores
 
 Every setting starts from the starter, learns from the same preference pairs and is measured on the
 same dev texts with the same random numbers. Dev only: test is for `speech align`. A setting that
