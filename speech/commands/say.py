@@ -92,7 +92,7 @@ class Evaluate:
         from common.stages import Context
         from common.store import Store
         from common.tracking import Nothing
-        from speech.align import AlignConfig, SpeechMetrics
+        from speech.align import AlignConfig, SpeechMetrics, unique
         from speech.ctc import CTCJudge
         from speech.judges import SpeakerSimilarity
         from speech.setup import judges, load_policy, sampler, text_tasks
@@ -100,7 +100,7 @@ class Evaluate:
 
         policy = load_policy(self.policy)
         corpus = corpora.load("prompts")
-        lines = own or list(dict.fromkeys(u.text for u in corpus.split("dev")))
+        lines = own or unique(u.text for u in corpus.split("dev"))
         tasks = text_tasks(lines[: self.count])
         vocoder = Vocoder.starter()
         evaluate = judges(corpus)
