@@ -13,7 +13,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,8 +20,11 @@ from numpy.typing import NDArray
 
 from common.errors import UserError
 from speech import audio, corpora
-from speech.codec.spectral import SpectralCodec, SpectralConfig
+from speech.codec import Codec, load_codec
+from speech.codec.seanet import SEANetConfig
+from speech.codec.spectral import SpectralConfig
 from speech.codec.train import CodecTraining, principal_components, train_codec
+from speech.codec.train_seanet import SEANetTraining, train_seanet
 from speech.corpora import Utterance
 from speech.ctc import held_out, train_ctc
 from speech.lm.ar import ARTraining, Spoken, train_ar
@@ -30,13 +32,11 @@ from speech.lm.nar import Coded, NARConfig, NARTraining, train_nar
 from speech.segmentation import Segment, segment
 from speech.text import phonemes
 
-if TYPE_CHECKING:
-    from speech.codec import Codec
-
 Report = Callable[[int, int, str], None]
 Floats = NDArray[np.float32]
 Placed = dict[str, tuple[list[str], list[Segment]]]
 """Phones (with word ends) and their places in a recording, by utterance id."""
+TEACHER = 384  # width of the recogniser's states (Whisper tiny)
 QUIET = 3e-5  # mean square of a frame without speech in the recorded prompts
 
 
@@ -44,7 +44,7 @@ QUIET = 3e-5  # mean square of a frame without speech in the recorded prompts
 class StarterRecipe:
     """One dial set for all three parts."""
 
-    codec: CodecTraining = CodecTraining()
+    codec: CodecTraining | SEANetTraining = CodecTraining()
     ar: ARTraining = ARTraining()
     nar: NARTraining = NARTraining()
     ctc_steps: int = 1200
@@ -54,6 +54,11 @@ class StarterRecipe:
 def starter() -> StarterRecipe:
     """What made the weights in ``assets/``: two to three hours on two cores."""
     return StarterRecipe()
+
+
+def seanet() -> StarterRecipe:
+    """EnCodec's own architecture, its first quantiser taught by the recogniser's states."""
+    return StarterRecipe(SEANetTraining(SEANetConfig(teacher=TEACHER)))
 
 
 def tiny() -> StarterRecipe:
@@ -75,7 +80,11 @@ def tiny() -> StarterRecipe:
     )
 
 
-RECIPES: dict[str, Callable[[], StarterRecipe]] = {"starter": starter, "tiny": tiny}
+RECIPES: dict[str, Callable[[], StarterRecipe]] = {
+    "starter": starter,
+    "seanet": seanet,
+    "tiny": tiny,
+}
 
 
 @dataclass(frozen=True)
@@ -242,12 +251,16 @@ def train(part: str, recipe: StarterRecipe, folder: Path, progress: Report) -> P
         return out
     if part == "codec":
         states = teacher_states(found, folder, progress)
-        placed = segments(found, states, folder)
         mine = [i for i, r in enumerate(found) if r.utterance.split == "train"]
+        waves, taught = [found[i].wave for i in mine], [states[i] for i in mine]
+        if isinstance(recipe.codec, SEANetTraining):
+            train_seanet(recipe.codec, waves, folder / "work", taught, progress).save(out)
+            return out
+        placed = segments(found, states, folder)
         train_codec(
             recipe.codec,
-            [found[i].wave for i in mine],
-            [states[i] for i in mine],
+            waves,
+            taught,
             frame_labels([found[i] for i in mine], [states[i] for i in mine], placed),
             folder / "work",
             progress,
@@ -258,7 +271,7 @@ def train(part: str, recipe: StarterRecipe, folder: Path, progress: Report) -> P
         raise UserError(
             f"no codec in {folder}", f"first run: upspiral speech train codec --folder {folder}"
         )
-    codec = SpectralCodec.load(folder / "codec")
+    codec = load_codec(folder / "codec")
     placed = segments(found, teacher_states(found, folder, progress), folder)
     if part == "ar":
         learn = spoken(codec, by_split["train"], placed, recipe.ar.speeds)

@@ -22,7 +22,7 @@ class Train:
     part: tyro.conf.Positional[Literal["codec", "ar", "nar", "ctc"]]
     """codec first, ar and nar need it; ctc is the rewarding judge."""
     recipe: str = "starter"
-    """starter (hours) or tiny (minutes, not intelligible)."""
+    """starter (hours), seanet (EnCodec's architecture; wants a GPU), or tiny (minutes, unclear)."""
     folder: Path | None = None
     """Where checkpoints, curves and the result go; under UPSPIRAL_HOME by default."""
     threads: int | None = None
@@ -38,7 +38,7 @@ class Train:
         from speech.train import RECIPES, train
 
         if self.recipe not in RECIPES:
-            raise UserError(f"unknown recipe {self.recipe!r}", f"use {' or '.join(RECIPES)}")
+            raise UserError(f"unknown recipe {self.recipe!r}", f"use {', '.join(RECIPES)}")
         folder = made(self.folder or home() / "train" / self.recipe)
         if self.threads is not None:
             torch.set_num_threads(self.threads)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,10 @@ from common.cli import main
 from common.errors import UserError
 from speech import audio, corpora
 from speech.codec import load_codec
+from speech.codec.seanet import SEANetCodec
 from speech.codec.stream import read_codes
+from speech.codec.train_seanet import SEANetTraining
+from speech.train import RECIPES, TEACHER, train
 
 TEXT = "please enter your password again"
 TEXTS = "\ufeffplease enter your password again\n\n  \nyou have three new messages\n"
@@ -215,19 +218,44 @@ def few(tmp_path: Path, prompts: Path) -> Path:
     return root
 
 
+def leave_states(folder: Path) -> None:
+    """Stands for the recogniser's states, which take most of a minute and are kept here."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    states = {
+        u.id: random.normal(size=(math.ceil(len(audio.read(u.path)) / 320), TEACHER))
+        for u in corpora.load("prompts").utterances
+    }
+    np.savez(folder / "states.npz", **{k: v.astype(np.float16) for k, v in states.items()})
+
+
+def test_the_seanet_recipe_trains_encodecs_architecture(
+    place: Path, few: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UPSPIRAL_PROMPTS", str(few))
+    recipe = RECIPES["seanet"]()
+    assert isinstance(recipe.codec, SEANetTraining) and recipe.codec.codec.teacher == TEACHER
+    small = replace(recipe.codec.codec, filters=4, latent=8, entries=16, codebooks=2, lstm=0)
+    steps = replace(
+        recipe.codec, codec=small, warmup_steps=2, steps=2, adversarial_steps=2, batch=2,
+        seconds=0.2, discriminator_filters=2,
+    )  # fmt: skip
+    folder = few.parent / "seanet"
+    leave_states(folder)
+    codec = load_codec(train("codec", replace(recipe, codec=steps), folder, lambda *_: None))
+    assert isinstance(codec, SEANetCodec)
+    wave = torch.from_numpy(audio.read(corpora.load("prompts").utterances[0].path))[None]
+    codes = codec.encode(wave)
+    assert codes.shape == (1, 2, math.ceil(wave.shape[1] / 320))
+    assert codec.decode(codes).isfinite().all()
+
+
 def test_ctrl_c_during_training_loses_nothing(
     place: Path, few: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("UPSPIRAL_PROMPTS", str(few))
     folder = few.parent / "my training"
-    folder.mkdir()
-    # The recogniser's states take most of a minute; a training that got this far left them here.
-    random = np.random.default_rng(0)
-    states = {
-        u.id: random.normal(size=(math.ceil(len(audio.read(u.path)) / 320), 384))
-        for u in corpora.load("prompts").utterances
-    }
-    np.savez(folder / "states.npz", **{k: v.astype(np.float16) for k, v in states.items()})
+    leave_states(folder)
     words = ["speech", "train", "codec", "--recipe", "tiny", "--folder", str(folder)]
     process = subprocess.Popen(
         [sys.executable, "-m", "common.cli", *words],
