@@ -90,7 +90,7 @@ def starter() -> AlignConfig:
 
 def demo() -> AlignConfig:
     """Smaller and quicker, with the same shape: minutes."""
-    return AlignConfig(rounds=2, texts=64, samples=4, dev_texts=60, test_samples=1)
+    return AlignConfig(rounds=2, texts=128, samples=4, dev_texts=60, test_samples=1)
 
 
 def tiny() -> AlignConfig:
