@@ -9,7 +9,7 @@ Replaces: propose (speech is sampled and made audible), select (golden over samp
 paper, best over worst of the model's own, or both), measure. Learn is ``common.learners``.
 
 Deviations from the paper: a golden stream stands for the recorded codes; self-sampled pairs are
-the default, because golden ones taught two later studies a shortcut (2409.12403, 2502.05236);
+used beside golden ones, which alone taught two later studies a shortcut (2409.12403, 2502.05236);
 the judge that rewards is a phone model trained on log-mel features, the judges that evaluate are a
 recogniser, a speaker encoder and a quality model.
 
@@ -56,7 +56,7 @@ class AlignConfig:
     test_samples: int = 3
     """Samples of each test text; their mean is that text's value."""
     temperature: float = 0.7
-    pairs: Pairs = "self"
+    pairs: Pairs = "both"
     pairs_per_text: int = 2
     min_margin: float = 0.1
     """Least difference in nats a phone between chosen and rejected."""
