@@ -124,7 +124,7 @@ class MaskedCodes(nn.Module):
             codes: ``(B, Q, F)``; masked tokens hold the codebook's size.
             phones: ``(B, F)`` from :meth:`number`.
             level: 1 for the second codebook, and so on.
-            voice: ``(B, Q, V)`` codes of a voice prompt, all known.
+            voice: ``(B, Q, V)`` codes of a voice prompt, all known; ``(1, Q, V)`` is everybody's.
             known: ``(B, F)`` false where a frame is padding.
         """
         prompt = self.voice(self._sum(voice)).mean(1, keepdim=True)
@@ -141,7 +141,7 @@ class MaskedCodes(nn.Module):
         first: Sequence[Sequence[int]],
         phones: Sequence[Sequence[str]],
         voice: Tensor,
-        batch: int = 32,
+        batch: int = 8,
     ) -> list[Tensor]:
         """All codebooks ``(Q, F)`` for each list of first-codebook codes and their phones.
 
@@ -175,11 +175,10 @@ class MaskedCodes(nn.Module):
         for row, (line, said) in enumerate(zip(first, phones, strict=True)):
             codes[row, 0, : len(line)] = torch.tensor(line)
             names[row, : len(line)] = torch.tensor(said)
-        voices = voice[None].expand(len(first), -1, -1)
         for level, steps in enumerate(self.config.steps, 1):
             hidden = known.clone()
             for step in range(steps):
-                logits = self(codes, names, level, voices, known)
+                logits = self(codes, names, level, voice[None], known)
                 certainty, likeliest = logits.log_softmax(-1).max(-1)
                 certainty = certainty.masked_fill(~hidden, -math.inf)
                 still = math.cos(math.pi / 2 * (step + 1) / steps) if step + 1 < steps else 0.0
