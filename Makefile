@@ -26,7 +26,6 @@ setup: .venv/.installed
 
 demo: setup
 	$(BIN)/upspiral speech align --recipe demo --seed 0
-	$(BIN)/upspiral runs report last
 
 # A file at a time beside another one, each on one core: faster than two threads a file.
 test: setup

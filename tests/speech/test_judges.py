@@ -141,6 +141,18 @@ def test_quality_falls_with_noise(recordings: list[tuple[Utterance, Wave]]) -> N
         assert bad["dnsmos_background"] < good["dnsmos_background"]
 
 
+def test_quality_agrees_with_its_package(recordings: list[tuple[Utterance, Wave]]) -> None:
+    from speechmos import dnsmos
+
+    short = recordings[0][1][: 3 * audio.SAMPLE_RATE]
+    long = np.concatenate([wave for _, wave in recordings])[: 10 * audio.SAMPLE_RATE]
+    assert len(long) > judges.Quality.WINDOW > len(short)
+    for wave, close in ((long, 1e-5), (short, 0.15)):
+        mine, theirs = judges.Quality().score([wave])[0], dnsmos.run(wave, audio.SAMPLE_RATE)
+        for name, key in (("dnsmos", "ovrl_mos"), ("dnsmos_signal", "sig_mos")):
+            assert mine[name] == pytest.approx(theirs[key], abs=close)
+
+
 def test_nothing_to_hear_scores_worst(recordings: list[tuple[Utterance, Wave]]) -> None:
     waves, texts = unheard(), ["please hold"] * 4
     made: list[judges.WaveJudge] = [
