@@ -67,6 +67,8 @@ def bound(host: str, port: int) -> Iterator[Place]:
     Raises:
         UserError: no such address or port, or one that is in use or not allowed.
     """
+    if not 0 <= port <= 65535:  # the system would take it modulo 65536
+        raise UserError(f"there is no port {port}", "choose one up to 65535 (0: a free one)")
     taken: socket.socket | None = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -75,13 +77,15 @@ def bound(host: str, port: int) -> Iterator[Place]:
         taken = socket.socket(family, kind, protocol)
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(address)
-    except (OSError, OverflowError, UnicodeError) as error:
+    except (OSError, UnicodeError) as error:
         if taken is not None:
             taken.close()
         if isinstance(error, socket.gaierror | UnicodeError):
             raise UserError(f"no address {host!r}", "give one of this machine's") from error
         why = REFUSED.get(getattr(error, "errno", None) or 0, "cannot be had")
-        raise UserError(f"{host}:{port} {why}", "choose another --port (0: a free one)") from error
+        raise UserError(
+            f"{host}:{port} {why}", "choose another --port (0: any) or --host"
+        ) from error
     own = ipaddress.ip_address(taken.getsockname()[0]).is_loopback
     with taken:
         yield Place(taken, None if own else secrets.token_urlsafe(24))
