@@ -23,7 +23,11 @@ async function ask(act, more = {}) {
   if (busy) return;
   busy = true;
   try {
-    show(await server.view({ act, rater: memory.get("rater"), check: memory.get("check"), ...more }));
+    const who = { rater: memory.get("rater"), check: memory.get("check") };
+    const next = await server.view({ act, ...who, ...more });
+    // Gradio makes nothing of a refused connection, and something else of an error.
+    if (!next?.rater && !next?.welcome) throw new Error("no view");
+    show(next);
   } catch {
     complain("The server does not answer. What you did last is not stored; please try again.");
   } finally {

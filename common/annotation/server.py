@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hmac
+import importlib.util
 import ipaddress
 import os
 import secrets
@@ -65,8 +66,10 @@ def bound(host: str, port: int) -> Iterator[Place]:
     """Take ``host``:``port`` (0: a free one) before the work that would be in vain without it.
 
     Raises:
-        UserError: no such address or port, or one that is in use or not allowed.
+        UserError: gradio is missing; no such address or port, or one in use or not allowed.
     """
+    if importlib.util.find_spec("gradio") is None:
+        raise UserError("the package gradio is not installed", "pip install 'upspiral[speech]'")
     if not 0 <= port <= 65535:  # the system would take it modulo 65536
         raise UserError(f"there is no port {port}", "choose one up to 65535 (0: a free one)")
     taken: socket.socket | None = None
@@ -92,16 +95,19 @@ def bound(host: str, port: int) -> Iterator[Place]:
 
 
 def serve(place: Place, page: Page, say: Callable[[str], None]) -> None:
-    """Serve ``page`` until Ctrl-C; ``say`` gets the link."""
+    """Serve ``page`` until Ctrl-C; ``say`` gets the link as soon as it can be opened."""
     import uvicorn
 
-    config = uvicorn.Config(
-        application(page, place.token), log_level="warning", timeout_graceful_shutdown=2
-    )
-    say(f"listening test: {place.url}")
-    say("every answer is stored at once; stop with Ctrl-C")
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            say(f"listening test: {place.url}")
+            say("every answer is stored at once; stop with Ctrl-C")
+
+    app = application(page, place.token)
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[place.socket])
+        Server(config).run(sockets=[place.socket])
 
 
 def application(page: Page, token: str | None) -> ASGIApp:
