@@ -101,12 +101,14 @@ function stage(side, about, label, key) {
   name.textContent = `▶ ${label}`;
   const hint = document.createElement("kbd");
   hint.textContent = key;
+  hint.setAttribute("aria-hidden", "true");
   name.append(hint);
   const draw = () => {
     const playing = !medium.paused && !medium.ended;
     button.classList.toggle("playing", playing);
     button.classList.toggle("heard", state.heard);
     what.textContent = playing ? "playing" : state.heard ? "play again" : "play";
+    button.setAttribute("aria-label", `${label}: ${what.textContent}`);
     bar.style.width = medium.duration ? `${(100 * medium.currentTime) / medium.duration}%` : "0";
   };
   for (const event of ["play", "pause", "ended", "timeupdate"]) medium.addEventListener(event, draw);

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from common.commands import Output
 from common.errors import UserError
 from common.records import Split
+
+if TYPE_CHECKING:
+    from common.store import Store
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Listen:
         return report(store, run.run, out)
 
 
-def report(store: Any, run: str, out: Output) -> dict[str, Any]:
+def report(store: Store, run: str, out: Output) -> dict[str, Any]:
     """Print what each test of ``run`` came to, and return it."""
     from common.annotation.ratings import outcomes, preferences
 
@@ -70,13 +73,14 @@ def report(store: Any, run: str, out: Output) -> dict[str, Any]:
         out.print("no answer yet")
     for o in found:
         out.print(f"{o.test}: {o.contender} against {o.baseline}, {o.verdict}")
-        rows = [(name, *getattr(o, name)) for name in ("win", "tie", "lose", "preference", "left")]
-        out.table((f"n={o.items} texts", "share", "low", "high"), rows)
+        shares = {"win": o.win, "tie": o.tie, "lose": o.lose, "preference": o.preference}
+        rows = [(name, *share) for name, share in [*shares.items(), ("A chosen", o.left)]]
+        out.table((f"{o.items} texts", "share", "low", "high"), rows)
         agreed = "-" if o.alpha is None else f"{o.alpha:.3f}"
-        out.print(f"{o.ratings} answers of {o.raters} raters; Krippendorff's alpha {agreed} "
-                  f"({o.alpha_items} texts with two raters or more)")  # fmt: skip
+        out.print(f"answers {o.ratings}, raters {o.raters}")
+        out.print(f"Krippendorff's alpha {agreed} (texts with two raters or more: {o.alpha_items})")
         checks = ", ".join(f"{name} {count}" for name, count in sorted(o.checks.items()))
-        out.print(f"headphone checks: {checks}")
+        out.print(f"headphones: {checks}")
         out.print()
     if pairs:
         out.print(f"{pairs} preferences from train texts")

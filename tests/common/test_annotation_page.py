@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -250,3 +251,12 @@ def test_the_browser_is_told_to_load_from_nowhere_else(browser: Any) -> None:
     assert policy.startswith("default-src 'self'") and "http" not in policy
     assert answer.headers["referrer-policy"] == "no-referrer"
     assert "starter" not in answer.text and "round-7" not in answer.text
+
+
+def test_the_server_calls_nobody(browser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[Any] = []
+    monkeypatch.setattr(socket.socket, "connect", lambda self, address: called.append(address))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *given, **more: called.append(given) or [])
+    assert browser(None).get("/").status_code == 200
+    time.sleep(1)  # what would call would do so in a thread
+    assert not called
