@@ -82,7 +82,7 @@ class WaveNetwork(nn.Module):
         pairs = self.filters(waves_BN[:, None]).square()
         energy_BFT = (pairs[:, 0::2] + pairs[:, 1::2] + 1e-6).log()
         frames_B = (lengths_B - WINDOW) // HOP + 1
-        x = self.stem((energy_BFT + 5) / 4 * within(frames_B, energy_BFT))
+        x = self.stem((energy_BFT + 6) / 5 * within(frames_B, energy_BFT))
         frames_B = (frames_B + 1) // 2
         mask = within(frames_B, x)
         x = x * mask

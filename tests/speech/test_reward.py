@@ -49,7 +49,7 @@ def pairs(waves: list[Wave], seed: int) -> list[tuple[Wave, Wave]]:
 
 def test_tells_recordings_from_degraded_ones(recordings: list[Wave], tmp_path: Path) -> None:
     taught, held_out = pairs(recordings[:48] * 3, 1), pairs(recordings[48:] * 2, 2)
-    judge = WaveReward(training=WaveTraining(steps=120))
+    judge = WaveReward(training=WaveTraining(steps=60, batch_size=12, seconds=2.0))
 
     def right() -> int:
         better = judge.score([a for a, _ in held_out])
@@ -59,7 +59,7 @@ def test_tells_recordings_from_degraded_ones(recordings: list[Wave], tmp_path: P
     assert right() == 0, "it starts with one reward for all"
     figures = judge.fit(taught, context(tmp_path))
     assert figures["loss_first"] == pytest.approx(math.log(2), abs=1e-6)
-    assert figures["pairs"] == len(taught) and figures["steps"] == 120
+    assert figures["pairs"] == len(taught) and figures["steps"] == 60
     assert figures["loss"] < 0.5 and figures["reward_margin"] > 0.5
     count = right()
     assert count / len(held_out) > 0.8
