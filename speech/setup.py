@@ -59,8 +59,8 @@ def load_policy(name: str) -> HFPolicy:
             f"{name!r} is no codec language model of ours: it lacks the symbol {stream.SPEECH}",
             "train one with upspiral speech train ar, or name a run",
         )
-    tokenizer = policy.tokenizer
-    policy.steer = lambda prompts: stream.Monotonic(tokenizer, prompts)
+    # The tokenizer of the moment: learning in hindsight adds symbols, and a roll-back takes them.
+    policy.steer = lambda prompts: stream.Monotonic(policy.tokenizer, prompts)
     return policy
 
 

