@@ -5,7 +5,7 @@
 | ``dac`` | arXiv 2306.06546 | residual, 8 to 12 | like the others |
 | ``mimi`` | arXiv 2410.00037 | 1 semantic beside residual ones, 12.5 frames a second | semantic |
 | ``xcodec`` | arXiv 2408.17175 | residual over acoustic and HuBERT features | mostly semantic |
-| ``xcodec2`` | arXiv 2502.04128 | one of 65,536 entries; the codec of LLaSA | semantic and acoustic |
+| ``xcodec2`` | arXiv 2502.04128 | one of 65,536 entries; the codec of LLaSA | both at once |
 
 Any checkpoint that ``save_pretrained`` wrote or that the hub has. The caller resamples: ``encode``
 expects ``sample_rate``. What a network's odd strides lack or add at the end, at most a frame, is
@@ -128,11 +128,14 @@ class TransformersCodec(nn.Module):
         """
         import transformers
 
+        from common.policies.local import no_bars
+
         network_class = getattr(transformers, cls.CLASSES[kind])
         try:
-            network, about = network_class.from_pretrained(
-                str(name_or_folder), output_loading_info=True
-            )
+            with no_bars():
+                network, about = network_class.from_pretrained(
+                    str(name_or_folder), output_loading_info=True
+                )
         except (OSError, ValueError, RuntimeError) as error:
             remedy = "go online once, or download the repository elsewhere and give its folder"
             raise UserError(f"cannot load a {kind} codec from {name_or_folder}", remedy) from error
