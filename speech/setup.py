@@ -68,7 +68,7 @@ def load_policy(name: str) -> HFPolicy:
     else:
         policy = HFPolicy.load(name)
     if is_pair(policy):
-        # The tokenizer of the moment: learning in hindsight adds symbols, and a roll-back takes them.
+        # The tokenizer of the moment: learning may add symbols, and a roll-back takes them.
         policy.steer = lambda prompts: stream.Monotonic(policy.tokenizer, prompts)
     elif detect(policy.tokenizer, str(policy.source)) is None:
         raise UserError(
