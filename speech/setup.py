@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from common import registry
+from common.distributed import Team, Together, world
 from common.errors import UserError
 from common.gate import Gate
 from common.loop import Loop
@@ -163,18 +165,39 @@ def text_tasks(texts: Sequence[str], speaker: Speaker | None = None) -> list[Tas
     return found
 
 
+def helper(config: AlignConfig, team: Team) -> None:
+    """What every process but the main one does: help to learn until the run has ended."""
+    policy = load_policy(config.policy)
+    speaker_of(config, policy)  # which sets the token that ends a completion
+    Together(learner(config), team).serve(policy)
+
+
 def learner(config: AlignConfig) -> Preference:
-    """How ``config`` learns; the reference of a round is the policy that it began with."""
+    """How ``config`` learns; the reference of a round is the policy that it began with.
+
+    A step takes ``batch_size * grad_accum`` pairs over all processes.
+
+    Raises:
+        UserError: there are more processes than pairs in a step, or they do not share evenly.
+    """
     from common.learners.dpo import Preference  # its libraries take seconds: not for `say`
 
+    processes = world()
+    batches = math.lcm(config.grad_accum, processes)
+    size, left = divmod(config.batch_size * config.grad_accum, batches)
+    if left:
+        raise UserError(
+            f"{processes} processes cannot share {config.batch_size} x {config.grad_accum} pairs",
+            "choose batch_size and grad_accum so that their product is a multiple",
+        )
     return Preference(
         beta=config.beta,
         nll_weight=config.nll_weight,
         learning_rate=config.learning_rate,
         epochs=config.epochs,
         steps=config.steps or None,
-        batch_size=config.batch_size,
-        grad_accum=config.grad_accum,
+        batch_size=size,
+        grad_accum=batches // processes,
         lora=config.lora or None,
         max_length=config.max_length,
         reference="previous",

@@ -146,11 +146,11 @@ def recordings_of(
     by_text: dict[str, list[Utterance]] = {}
     for u in reversed(utterances):
         by_text.setdefault(u.text, []).append(u)
-    own = {t.id: by_id.get(str(t.meta.get("utterance"))) for t in tasks}
-    return {
-        t.id: [u] if (u := own[t.id]) is not None else by_text.get(t.reference or "", [])
-        for t in tasks
-    }
+    found: dict[str, list[Utterance]] = {}
+    for task in tasks:
+        own = by_id.get(str(task.meta.get("utterance")))
+        found[task.id] = [own] if own else by_text.get(task.reference or "", [])
+    return found
 
 
 def device_of(codec: Codec) -> torch.device:

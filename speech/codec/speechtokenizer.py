@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from encodec.modules import SConv1d
+from encodec.modules.conv import SConv1d
 from encodec.modules.seanet import SEANetDecoder, SEANetEncoder
 from encodec.quantization.vq import ResidualVectorQuantizer
 from torch import Tensor, nn
@@ -37,7 +37,8 @@ class Bidirectional(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         frames = x.permute(2, 0, 1)
-        return (self.lstm(frames)[0] + frames.repeat(1, 1, 2)).permute(1, 2, 0)
+        both: Tensor = self.lstm(frames)[0] + frames.repeat(1, 1, 2)
+        return both.permute(1, 2, 0)
 
 
 class SpeechTokenizerCodec(nn.Module):

@@ -75,23 +75,34 @@ def override(config: AlignConfig, settings: Sequence[str]) -> AlignConfig:
 def align(config: AlignConfig, recipe: str, run: str, seed: int, out: Output) -> dict[str, Any]:
     """Run or continue ``run`` and return the JSON of the command."""
     from common.commands.runs import find, write_report
+    from common.distributed import Team, Together, world
     from common.store import Store
     from common.tracking import tracker
-    from speech.setup import build
+    from speech.setup import build, helper
 
+    team = Team() if world() > 1 else None
+    if team and not team.main:
+        helper(config, team)
+        raise SystemExit(0)  # what there is to say, the main process says
     store = Store()
     out.run = run
     loop = build(config)
-    result = loop.run(
-        config.rounds,
-        store,
-        run,
-        seed=seed,
-        recipe=f"speech/align:{recipe}",
-        config=asdict(config),
-        tracker=tracker("tensorboard", run, store.folder(run)),
-        progress=out.progress(),
-    )
+    if team:
+        loop.learn = Together(loop.learn, team)
+    try:
+        result = loop.run(
+            config.rounds,
+            store,
+            run,
+            seed=seed,
+            recipe=f"speech/align:{recipe}",
+            config=asdict(config),
+            tracker=tracker("tensorboard", run, store.folder(run)),
+            progress=out.progress(),
+        )
+    finally:
+        if isinstance(loop.learn, Together):
+            loop.learn.dismiss()
     rounds = [_facts(r.metrics) | {"round": r.index, "kept": r.kept, "reason": r.reason,
               "pairs": r.pairs, "seconds": round(r.seconds, 1)} for r in result.rounds]  # fmt: skip
     test = {name: _facts(metrics) for name, metrics in result.test.items()}

@@ -92,8 +92,8 @@ def detect(tokenizer: Any, folder: str | Path) -> TokenFormat | None:
             raise UserError(f"{path}: code or ask lacks its braces", "write {} and {text}")
         return found
     vocabulary = tokenizer.get_vocab()
-    known = all(symbol in vocabulary for symbol in LLASA.symbols)
-    return LLASA if known and LLASA.codes_in(vocabulary) else None
+    whole = all(symbol in vocabulary for symbol in LLASA.symbols)
+    return LLASA if whole and LLASA.codes_in(vocabulary) else None
 
 
 @dataclass
