@@ -7,7 +7,9 @@ LibriTTS folder with real speech. Two optimiser steps; nothing here is intelligi
 from __future__ import annotations
 
 import json
+import math
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ from transformers import EncodecConfig, EncodecModel
 
 from common import registry
 from common.errors import UserError
+from common.store import Store
 from speech import audio
 from speech.corpora import load
 from speech.text import normalise
@@ -27,8 +30,11 @@ from tests.speech.single import save_lm
 
 pytestmark = pytest.mark.timeout(600)
 COMMAND = [sys.executable, "-m", "common.cli"]
-SMALL = ["texts=4", "dev_texts=2", "test_texts=2", "steps=2", "batch_size=2", "grad_accum=1",
-         "max_new_tokens=300", "max_length=700"]  # fmt: skip
+SMALL = ["texts=4", "dev_texts=2", "test_texts=2", "steps=2", "batch_size=2", "grad_accum=2",
+         "max_new_tokens=120", "max_length=700", "learning_rate=0.01"]  # fmt: skip
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+          "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m",
+          "common.cli"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +128,49 @@ def test_what_was_aligned_speaks_at_the_rate_of_its_codec(
                 "--json"],
     )  # fmt: skip
     assert said["sample_rate"] == 24_000 and soundfile.info(str(out)).samplerate == 24_000
+
+
+def learnt(place: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """What the learner of the first round returned."""
+    monkeypatch.setenv("UPSPIRAL_HOME", str(place / "home"))
+    notes: dict[str, Any] = dict(Store().rounds(name)[1].notes["learn"])
+    return {key: float(value) for key, value in notes.items()}
+
+
+def test_two_processes_learn_what_one_does(
+    place: Path, aligned: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under accelerate launch (gloo, no GPU): a step takes the same pairs, so losses agree."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = [*LAUNCH[:3], "--main_process_port", str(port), *LAUNCH[3:]]
+    shared = run(place, [*launch, *words(place, "--name", "shared")])
+    assert shared["rounds"][1]["pairs"] == 4
+    one, two = (learnt(place, name, monkeypatch) for name in ("own", "shared"))
+    assert one["steps"] == two["steps"] == 2
+    assert abs(one["loss"] - math.log(2)) > 1e-3  # the second step sees what the first one learnt
+    for name, value in one.items():
+        assert two[name] == pytest.approx(value, abs=2e-3), name
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--pairs", "self"], "the phone model that ranks samples knows the starter's voice"),
+        (["--pairs", "self", "--set", "reward=tiny.en"], "cannot reward as well"),
+        (["--corpus", "libritts:/nowhere"], "is not there"),
+        (["--codec", "starter"], "holds 128 codes like <|s_0|>"),
+        (["--codec", "vinyl"], "no codec at vinyl"),
+        (["--lm", "nobody/nothing"], "nobody/nothing"),
+        (["--set", "lora=-1"], "lora=-1"),
+    ],
+)
+def test_a_mistake_is_one_line(place: Path, more: list[str], said: str) -> None:
+    done = subprocess.run(
+        [*COMMAND, *words(place), *more],
+        env=environment(place), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and said in lines[0], done.stderr
