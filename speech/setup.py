@@ -110,15 +110,12 @@ def speaker_of(config: AlignConfig, policy: HFPolicy) -> Speaker:
     return speaker
 
 
-def speaking(name: str) -> tuple[HFPolicy, Speaker, AlignConfig]:
+def speaking(name: str, codec: str | None = None) -> tuple[HFPolicy, Speaker, AlignConfig]:
     """The policy called ``name`` with its speaker; a run's are those that it was started with."""
-    store = Store()
-    runs = {run.run: run for run in store.runs()}
-    run = next(iter(store.runs()), None) if name == "last" else runs.get(name)
+    run = next((run for run in Store().runs() if name in ("last", run.run)), None)
     known = AlignConfig.__dataclass_fields__
-    config = (
-        AlignConfig(**{k: v for k, v in run.config.items() if k in known}) if run else AlignConfig()
-    )
+    said = {k: v for k, v in run.config.items() if k in known} if run else {}
+    config = AlignConfig(**said | ({"codec": codec} if codec else {}))
     policy = load_policy(name)
     return policy, speaker_of(config, policy), config
 

@@ -27,6 +27,8 @@ class Say:
     """What to say; of any length, phrase by phrase."""
     policy: str = "starter"
     """starter, a run (or last), a folder, or a hub name."""
+    codec: str | None = None
+    """The codec of a single-stream model of yours; a run knows its own."""
     out: Path = Path("said.wav")
     """Where the sound goes (wav, flac, ogg)."""
     voice: Path | None = None
@@ -49,7 +51,7 @@ class Say:
             audio.read(self.voice, allow_silence=False)
         from speech.setup import speaking, text_tasks, utter
 
-        policy, speaker, config = speaking(self.policy)
+        policy, speaker, config = speaking(self.policy, self.codec)
         rate = speaker.codec.sample_rate
         if self.voice:
             speaker = speaker.with_voice(audio.read(self.voice, rate))
@@ -70,6 +72,8 @@ class Evaluate:
 
     policy: str = "starter"
     """starter, a run (or last), a folder, or a hub name."""
+    codec: str | None = None
+    """The codec of a single-stream model of yours; a run knows its own."""
     texts: Path | None = None
     """A file with a sentence a line; by default the recorded dev texts."""
     count: int | None = None
@@ -97,7 +101,7 @@ class Evaluate:
         from speech.judges import SpeakerSimilarity
         from speech.setup import judges, sampler, speaking, text_tasks
 
-        policy, speaker, config = speaking(self.policy)
+        policy, speaker, config = speaking(self.policy, self.codec)
         corpus = corpora.load("prompts")
         lines = own or unique(u.text for u in corpus.split("dev"))
         evaluate = judges(corpus)
