@@ -10,9 +10,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Split = Literal["train", "dev", "test"]
+Answer = Literal["left", "right", "tie"]
 
 
 def identity(*parts: object) -> str:
@@ -127,3 +128,47 @@ class Round:
     seconds: float = 0.0
     metrics: tuple[Metric, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Stimulus(NamedTuple):
+    """What a rater hears or sees: ``system``'s ``output``, and the ``artifact`` that plays it."""
+
+    system: str
+    output: str
+    artifact: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two stimuli for one task, which people compare: the baseline's, then the contender's.
+
+    ``test`` names the test that it belongs to, ``text`` is what raters read beside the stimuli.
+    """
+
+    id: str
+    test: str
+    task: str
+    text: str
+    stimuli: tuple[Stimulus, Stimulus]
+
+    def __post_init__(self) -> None:  # a store gives them back as lists
+        first, second = self.stimuli
+        object.__setattr__(self, "stimuli", (Stimulus(*first), Stimulus(*second)))
+
+
+@dataclass(frozen=True)
+class Rating:
+    """What ``rater`` said of the comparison ``item``; of several answers the last counts.
+
+    ``left`` and ``right`` are the systems whose stimuli stood there, ``time`` is in UNIX seconds.
+    """
+
+    id: str
+    test: str
+    item: str
+    rater: str
+    left: str
+    right: str
+    answer: Answer
+    time: float
+    meta: Mapping[str, Any] = field(default_factory=dict)

@@ -29,9 +29,11 @@ from common.home import home as default_home
 from common.lease import Lease, Owner, alive
 from common.records import (
     Candidate,
+    Comparison,
     Demonstration,
     Metric,
     Preference,
+    Rating,
     Round,
     Split,
     Task,
@@ -237,6 +239,14 @@ class Store:
         for metric in self.metrics(run):
             metrics.setdefault(metric.round, []).append(metric)
         return [replace(r, metrics=tuple(metrics.get(r.index, ()))) for r in found]
+
+    def comparisons(self, run: str) -> list[Comparison]:
+        """What people were given to compare, of all the tests of the run."""
+        return self._records(Comparison, tables.comparisons.c.run == run)
+
+    def ratings(self, run: str) -> list[Rating]:
+        """What people said of the run's comparisons, in the order in which they said it."""
+        return self._records(Rating, tables.ratings.c.run == run)
 
     def units(self, run: str, round: int, stage: str | None = None) -> dict[tuple[str, int], Unit]:
         """The finished units of a round (of one of its stages) by stage and shard."""

@@ -14,11 +14,20 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from common.records import Candidate, Demonstration, Metric, Preference, Round, Task
+from common.records import (
+    Candidate,
+    Comparison,
+    Demonstration,
+    Metric,
+    Preference,
+    Rating,
+    Round,
+    Task,
+)
 
 VERSION = 1
-Record = Task | Candidate | Preference | Demonstration | Metric | Round
-R = TypeVar("R", Task, Candidate, Preference, Demonstration, Metric, Round)
+Record = Task | Candidate | Preference | Demonstration | Metric | Round | Comparison | Rating
+R = TypeVar("R", Task, Candidate, Preference, Demonstration, Metric, Round, Comparison, Rating)
 
 
 class Json(sa.TypeDecorator[Any]):
@@ -191,6 +200,30 @@ rounds = _records(
     _json("notes"),
 )
 
+comparisons = _records(
+    "comparisons",
+    ["id"],
+    _text("id"),
+    _text("test"),
+    _text("task"),
+    _text("text"),
+    _json("stimuli"),
+)
+
+ratings = _records(
+    "ratings",
+    ["id"],
+    _text("id"),
+    _text("test"),
+    _text("item"),
+    _text("rater"),
+    _text("left"),
+    _text("right"),
+    _text("answer"),
+    _real("time"),
+    _json("meta"),
+)
+
 TABLES: dict[type, sa.Table] = {
     Task: tasks,
     Candidate: candidates,
@@ -198,6 +231,8 @@ TABLES: dict[type, sa.Table] = {
     Demonstration: demonstrations,
     Metric: metrics,
     Round: rounds,
+    Comparison: comparisons,
+    Rating: ratings,
 }
 # A round's metrics are rows of their own table.
 FIELDS: dict[type, list[str]] = {

@@ -5,7 +5,7 @@ temporal classification (Graves et al., ICML 2006) on the recorded prompts' trai
 score of a clip is ``log p(phones of the text | clip) / number of phones``, in nats: all
 alignments summed, no search, no words. The network sees 0.6 s of context to either side, so it
 hears sounds and knows no sentences; and it shares neither weights nor front end with Whisper,
-whose states teach the codec. It is therefore the judge that checks the judge that rewards.
+whose states teach the codec. It is therefore the judge that rewards, and Whisper evaluates.
 
     upspiral speech train ctc --recipe starter        # how the starter was made
 

@@ -16,14 +16,16 @@ from common.errors import UserError
 
 LICENCE = "CC-BY-SA-3.0"
 ATTRIBUTION = (
-    "trained on recorded prompts voiced by Allison Smith (Digium/Sangoma, CC-BY-SA-3.0); "
-    "changed: recordings became model weights"
+    "trained on recorded prompts voiced by Allison Smith, and for the model of voices by June "
+    "Wallack, Carlo Flora and IvrvoiceRU (Digium/Sangoma, CC-BY-SA-3.0); changed: recordings "
+    "became model weights"
 )
 ABOUT = {
     "codec": "spectral codec, 16 kHz, 50 frames a second",
     "ar": "codec language model, text to first codebook",
     "nar": "masked model, first codebook to the others",
     "ctc": "phone model, the judge that rewards",
+    "voice": "background model of voices, for the rewarding judge of voices",
 }
 
 
@@ -33,7 +35,7 @@ def publish(folder: Path) -> list[str]:
     Raises:
         UserError: ``folder`` holds none of them.
     """
-    found = [part for part in ABOUT if (folder / part / "config.json").is_file()]
+    found = [part for part in ABOUT if (folder / part).is_dir()]
     if not found:
         raise UserError(f"no starter in {str(folder)!r}", "train one: upspiral speech train codec")
     for part in found:

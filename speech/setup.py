@@ -319,6 +319,11 @@ def utter(
     max_new_tokens: int = AlignConfig().max_new_tokens,
 ) -> list[Wave]:
     """Each task's text said once."""
+    return vocoder.waves(streams(policy, chosen, temperature, seed))
+
+
+def streams(policy: HFPolicy, chosen: Sequence[Task], temperature: float, seed: int) -> list[str]:
+    """The stream of symbols of each task's text, sampled once."""
     seeds = [int(identity(seed, task.id), 16) >> 17 for task in chosen]
     by_task = dict(zip((task.id for task in chosen), seeds, strict=True))
     found = policy.generate(
@@ -328,4 +333,4 @@ def utter(
         temperature=temperature,
         max_new_tokens=max_new_tokens,
     )
-    return vocoder.waves([c.output for c in found])
+    return [c.output for c in found]

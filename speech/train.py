@@ -1,4 +1,4 @@
-"""How the starters in ``assets/`` are made: ``upspiral speech train codec|ar|nar|ctc``.
+"""How the starters in ``assets/`` are made: ``upspiral speech train codec|ar|nar|ctc|voice``.
 
 The parts build on one another: the recogniser's states teach the codec's first quantiser and
 place the phones in the recordings; the codec's tokens are what the AR and the NAR learn. Each
@@ -31,6 +31,7 @@ from speech.lm.ar import ARTraining, Spoken, train_ar
 from speech.lm.nar import Coded, NARConfig, NARTraining, train_nar
 from speech.segmentation import Segment, segment
 from speech.text import phonemes
+from speech.training import generator
 
 Report = Callable[[int, int, str], None]
 Floats = NDArray[np.float32]
@@ -239,6 +240,8 @@ def train(part: str, recipe: StarterRecipe, folder: Path, progress: Report) -> P
     Raises:
         UserError: an earlier part is missing.
     """
+    if part == "voice":
+        return train_voice(folder / part)
     found = recordings(recipe.languages)
     by_split = {s: [r for r in found if r.utterance.split == s] for s in ("train", "dev")}
     out = folder / part
@@ -296,6 +299,24 @@ def train(part: str, recipe: StarterRecipe, folder: Path, progress: Report) -> P
 
     voice = next(r.wave for r in found if r.utterance.id == "en/" + VOICE_OF_STARTER)
     save_voice(voice_codes(codec, voice, len(sizes)), out)
+    return out
+
+
+def train_voice(out: Path, seconds: float = 240.0) -> Path:
+    """The background model of voices, from ``seconds`` of each speaker there is."""
+    from speech.voice import save_background, train_background
+
+    train = corpora.load("prompts", tuple(corpora.VOICES)).split("train")
+    random = generator(0, "voice")
+    waves: list[Floats] = []
+    for speaker in sorted({u.speaker for u in train}):
+        mine, left = [u for u in train if u.speaker == speaker], seconds
+        for i in random.permutation(len(mine)):
+            if left <= 0:
+                break
+            waves.append(audio.read(mine[i].path))
+            left -= len(waves[-1]) / audio.SAMPLE_RATE
+    save_background(train_background(waves), out)
     return out
 
 

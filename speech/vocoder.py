@@ -135,7 +135,8 @@ class Vocoder:
         )
         waves: list[Wave] = [np.zeros(0, np.float32) for _ in parsed]
         for done, (i, codes) in enumerate(zip(spoken, full, strict=True), 1):
-            waves[i] = self.codec.decode(codes[None])[0].numpy()
+            # A decoder overshoots by a few samples; said here, not warned of at every file.
+            waves[i] = self.codec.decode(codes[None])[0].clamp(-1, 1).numpy()
             if progress:
                 progress(done, len(spoken), "decode")
         return waves

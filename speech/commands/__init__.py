@@ -23,6 +23,11 @@ domain = Domain(
             "upspiral speech evaluate --policy starter --count 8",
             "speech.commands.say:Evaluate",
         ),
+        "listen": Command(
+            "a blind listening test of a run in the browser, and what it came to",
+            "upspiral speech listen last",
+            "speech.commands.listen:Listen",
+        ),
         "encode": Command(
             "sound file to codec tokens",
             "upspiral speech encode hello.wav --out codes.npz",

@@ -22,7 +22,7 @@ from speech.codec.stream import CodeFile, read_codes, write_codes
 from speech.commands.say import BREATH, phrases
 
 DOMAIN = load_domain("speech")
-MINE = ("encode", "decode", "say", "evaluate", "train")
+MINE = ("encode", "decode", "say", "evaluate", "listen", "train")
 
 pytestmark = pytest.mark.timeout(300)
 
