@@ -319,11 +319,17 @@ def utter(
     max_new_tokens: int = AlignConfig().max_new_tokens,
 ) -> list[Wave]:
     """Each task's text said once."""
-    return vocoder.waves(streams(policy, chosen, temperature, seed))
+    return vocoder.waves(streams(policy, chosen, temperature, seed, max_new_tokens))
 
 
-def streams(policy: HFPolicy, chosen: Sequence[Task], temperature: float, seed: int) -> list[str]:
-    """The stream of symbols of each task's text, sampled once."""
+def streams(
+    policy: HFPolicy,
+    chosen: Sequence[Task],
+    temperature: float,
+    seed: int,
+    max_new_tokens: int = AlignConfig().max_new_tokens,
+) -> list[str]:
+    """What the policy writes for each task's text, sampled once."""
     seeds = [int(identity(seed, task.id), 16) >> 17 for task in chosen]
     by_task = dict(zip((task.id for task in chosen), seeds, strict=True))
     found = policy.generate(
