@@ -224,7 +224,7 @@ class SingleStream:
             codes = self.read(text)
             if codes.shape[1]:
                 wave = self.codec.decode(codes[None].to(device_of(self.codec)))[0]
-                made.append(wave.float().cpu().numpy())
+                made.append(wave.float().clamp(-1, 1).cpu().numpy())
             else:
                 made.append(np.zeros(0, np.float32))
             if progress:
