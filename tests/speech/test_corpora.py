@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -77,9 +78,12 @@ def test_layouts(tmp_path: Path) -> None:
     assert (utterance.path, utterance.speaker) == (own / "a.wav", "me")
 
 
+prompts = functools.cache(lambda: load("prompts"))
+
+
 def recorded(path: Path, number: int, rate: int) -> Utterance:
     """Real speech written to ``path`` at ``rate`` Hz; the recording that it came from."""
-    found = [u for u in load("prompts").utterances if 3 <= len(u.text.split()) <= 6]
+    found = [u for u in prompts().utterances if 3 <= len(u.text.split()) <= 6]
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, audio.read(found[number].path, rate), rate)
     return found[number]
@@ -128,7 +132,7 @@ def test_vctk_layout(tmp_path: Path, version: str) -> None:
 
 
 def test_links_do_not_depend_on_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    utterances = load("prompts").utterances[:150]
+    utterances = prompts().utterances[:150]
     whole = split_by_phrase(utterances, test=20, dev=10)
     monkeypatch.setattr(corpora, "BLOCK", 7)
     assert split_by_phrase(utterances, test=20, dev=10) == whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,9 +34,11 @@ from speech.voices import OwnVoice, VoicePrompts
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prompts = registry.get("prompts")
+    monkeypatch.setenv("UPSPIRAL_PROMPTS", str(registry.get("prompts")))
     monkeypatch.setenv("UPSPIRAL_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("UPSPIRAL_PROMPTS", str(prompts))
+
+
+prompts = functools.cache(lambda: corpora.load("prompts"))
 
 
 def context(folder: Path) -> Context:
@@ -82,7 +85,7 @@ def test_a_pair_of_ones_own_says_a_text(tmp_path: Path) -> None:
 
 def test_a_pairs_golden_needs_the_places_of_phones(tmp_path: Path) -> None:
     config = pair(tmp_path)
-    u = next(u for u in corpora.load("prompts").utterances if u.id == "en/vm-review")
+    u = next(u for u in prompts().utterances if u.id == "en/vm-review")
     assert speaker_of(config, load_policy(config.policy)).golden(u) is None
     from speech.train import load_segments
 
@@ -110,7 +113,7 @@ def test_parts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_starters_prompts_are_the_same_with_and_without_a_speaker() -> None:
-    config, corpus = AlignConfig(texts=4, dev_texts=3), corpora.load("prompts")
+    config, corpus = AlignConfig(texts=4, dev_texts=3), prompts()
     plain = tasks(config, corpus)
     starter = speaker_of(AlignConfig(), load_policy("starter"))
     assert tasks(config, corpus, starter) == plain
@@ -119,7 +122,7 @@ def test_the_starters_prompts_are_the_same_with_and_without_a_speaker() -> None:
 
 def corpus_of(folder: Path, subsets: tuple[str, ...] = ("train", "dev", "test")) -> Corpus:
     """Two speakers in each split, three recordings each, in one voice and another pitch."""
-    found = [u for u in corpora.load("prompts").utterances if 4 <= len(u.text.split()) <= 8]
+    found = [u for u in prompts().utterances if 4 <= len(u.text.split()) <= 8]
     source, made = iter(found), []
     for split in subsets:
         for voice, pitch in (("low", 1.25), ("high", 0.8)):
@@ -188,7 +191,7 @@ def test_a_corpus_without_dev_is_refused(tmp_path: Path) -> None:
 def test_who_rewards_does_not_evaluate(tmp_path: Path) -> None:
     own = corpus_of(tmp_path)
     assert [j.names[0] for j in judges(own)] == ["wer", "dnsmos"]  # two voices, no prompts
-    assert [j.names[0] for j in judges(corpora.load("prompts"))] == ["wer", "similarity", "dnsmos"]
+    assert [j.names[0] for j in judges(prompts())] == ["wer", "similarity", "dnsmos"]
     far = AlignConfig(corpus="libritts:/x", pairs="golden")
     assert rewarding(far) == ([], "")
     assert rewarding(replace(far, pairs="self", reward="base.en"))[1] == "wer"
