@@ -1,14 +1,17 @@
-"""Put a run of alignment together: policy, vocoder, judges, stages; and what its report plays."""
+"""Put a run of alignment together: policy, speaker, judges, stages; and what its report plays."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import torch
 
 from common import registry
+from common.distributed import Team, Together, world
 from common.errors import UserError
 from common.gate import Gate
 from common.loop import Loop
@@ -20,15 +23,26 @@ from common.report import Player
 from common.report import Sample as Heard
 from common.store import Store
 from speech import audio, corpora
-from speech.align import AlignConfig, SelectSpeech, Speak, SpeechMetrics, tasks
+from speech.align import (
+    AlignConfig,
+    SelectSpeech,
+    Speak,
+    SpeechMetrics,
+    recorded_tasks,
+    tasks,
+)
 from speech.audio import Wave
+from speech.codec import load_codec
 from speech.corpora import Corpus
 from speech.ctc import CTCJudge
-from speech.judges import Quality, Recogniser, SpeakerSimilarity
+from speech.judges import Quality, Recogniser, SpeakerSimilarity, WaveJudge
 from speech.lm import stream
+from speech.lm.single import FILE, SingleStream, detect
+from speech.speaker import Golden, Speaker, recordings_of
 from speech.text import phonemes
-from speech.train import load_segments, stretch
+from speech.train import load_segments
 from speech.vocoder import Vocoder
+from speech.voices import OwnVoice, VoicePrompts
 
 if TYPE_CHECKING:
     from common.learners.dpo import Preference
@@ -38,54 +52,89 @@ REFERENCES = 8
 
 
 def load_policy(name: str) -> HFPolicy:
-    """The autoregressive model called ``starter``, a run's final state, a folder or a hub name.
+    """The model called ``starter``, a run's final state, a folder or a hub name.
 
     Raises:
-        UserError: there is no such model, or it does not know the symbols of the stream.
+        UserError: there is no such model, or it knows neither the symbols of our stream nor
+            codec tokens as :mod:`speech.lm.single` reads them.
     """
     if name == "starter":
         policy = HFPolicy.load(registry.get("starter-ar"), device="cpu")
     elif any(run.run == name for run in Store().runs()) or name == "last":
         store = Store()
         run = store.run(store.runs()[0].run if name == "last" else name)
-        policy = HFPolicy.load(registry.get("starter-ar"), device="cpu")
+        policy = load_policy(run.config.get("policy", "starter"))
         kept = [r for r in store.rounds(run.run) if r.kept]
         if kept:
             policy.restore(store.path(kept[-1].state))
     else:
         policy = HFPolicy.load(name)
-    if stream.SPEECH not in policy.tokenizer.get_vocab():
+    if is_pair(policy):
+        # The tokenizer of the moment: learning may add symbols, and a roll-back takes them.
+        policy.steer = lambda prompts: stream.Monotonic(policy.tokenizer, prompts)
+    elif detect(policy.tokenizer, str(policy.source)) is None:
         raise UserError(
-            f"{name!r} is no codec language model of ours: it lacks the symbol {stream.SPEECH}",
-            "train one with upspiral speech train ar, or name a run",
+            f"{name!r} is no codec language model: its vocabulary has neither {stream.SPEECH} "
+            "(our stream) nor <|s_0|> and the symbols around it (LLaSA)",
+            f"give one, describe its own symbols in {FILE} in its folder, or name a run",
         )
-    # The tokenizer of the moment: learning in hindsight adds symbols, and a roll-back takes them.
-    policy.steer = lambda prompts: stream.Monotonic(policy.tokenizer, prompts)
     return policy
 
 
-def judges(corpus: Corpus) -> list[Recogniser | SpeakerSimilarity | Quality]:
-    """The judges that evaluate; none of them rewards."""
-    voice = [u for u in corpus.split("train") if len(u.text.split()) >= 5][:REFERENCES]
+def is_pair(policy: HFPolicy) -> bool:
+    """Whether ``policy`` is the AR half of a pair, which reads and writes our stream."""
+    return stream.SPEECH in policy.tokenizer.get_vocab()
+
+
+def speaker_of(config: AlignConfig, policy: HFPolicy) -> Speaker:
+    """What ``policy`` needs around it to speak, and the policy made ready for it.
+
+    Raises:
+        UserError: codec, NAR and policy do not fit one another, or one of them is not there.
+    """
+    source = Path(str(policy.source))
+    speaker: Speaker
+    if is_pair(policy):
+        nar = registry.get("starter-nar") if config.nar == "starter" else Path(config.nar)
+        vocoder = Vocoder.load(config.codec, nar.expanduser())
+        if (source / "segments.json.gz").is_file():
+            vocoder.placed = load_segments(source / "segments.json.gz")
+        speaker = vocoder
+    else:
+        codec = load_codec(config.codec)
+        cast(torch.nn.Module, codec).to(policy.device)
+        format = detect(policy.tokenizer, source)
+        assert format is not None  # load_policy has asked
+        speaker = SingleStream(codec, format, policy.tokenizer, config.max_new_tokens)
+    speaker.prepare(policy)
+    return speaker
+
+
+def speaking(name: str, codec: str | None = None) -> tuple[HFPolicy, Speaker, AlignConfig]:
+    """The policy called ``name`` with its speaker; a run's are those that it was started with."""
+    run = next((run for run in Store().runs() if name in ("last", run.run)), None)
+    known = AlignConfig.__dataclass_fields__
+    said = {k: v for k, v in run.config.items() if k in known} if run else {}
+    config = AlignConfig(**said | ({"codec": codec} if codec else {}))
+    policy = load_policy(name)
+    return policy, speaker_of(config, policy), config
+
+
+def judges(corpus: Corpus, voices: VoicePrompts | None = None) -> list[WaveJudge]:
+    """The judges that evaluate; none of them rewards.
+
+    Similarity is to each task's voice prompt, or to the one speaker of the corpus; it is left out
+    where there are several and no prompts.
+    """
     threads = torch.get_num_threads()
-    return [
-        Recogniser(cpu_threads=threads),
-        SpeakerSimilarity([audio.read(u.path) for u in voice]),
-        Quality(cpu_threads=threads),
-    ]
-
-
-def golden(corpus: Corpus, vocoder: Vocoder, wanted: Sequence[Task]) -> dict[str, str]:
-    """The stream of the recording of each task that has one."""
-    placed = load_segments(registry.get("starter-ar") / "segments.json.gz")
-    by_text = {u.text: u for u in corpus.split("train") if u.id in placed}
-    found: dict[str, str] = {}
-    for task in wanted:
-        if (utterance := by_text.get(task.reference or "")) is not None:
-            wave = torch.from_numpy(audio.read(utterance.path))[None]
-            codes = vocoder.codec.encode(wave)[0, 0].tolist()
-            found[task.id] = stream.completion(stretch(placed[utterance.id][1], len(codes)), codes)
-    return found
+    similarity: list[WaveJudge] = []
+    train = corpus.split("train")
+    if voices:
+        similarity = [OwnVoice({u.id: u.path for u in voices.chosen.values()})]
+    elif len({u.speaker for u in train}) == 1:
+        voice = [u for u in train if len(u.text.split()) >= 5][:REFERENCES]
+        similarity = [SpeakerSimilarity([audio.read(u.path) for u in voice])]
+    return [Recogniser(cpu_threads=threads), *similarity, Quality(cpu_threads=threads)]
 
 
 def sampler(config: AlignConfig) -> Sample:
@@ -95,60 +144,131 @@ def sampler(config: AlignConfig) -> Sample:
     )
 
 
-def text_tasks(texts: Sequence[str]) -> list[Task]:
-    """A task for each text that someone wants to hear.
+def text_tasks(texts: Sequence[str], speaker: Speaker | None = None) -> list[Task]:
+    """A task for each text that someone wants to hear; prompts are the starter's by default.
 
     Raises:
         UserError: a text without a single word.
     """
+    if speaker is None:
+        prompts = [stream.prompt(phones) if phones else "" for phones in phonemes(texts)]
+    else:
+        prompts = speaker.prompts(texts)
     found = []
-    for text, phones in zip(texts, phonemes(texts), strict=True):
-        if not phones:
+    for text, prompt in zip(texts, prompts, strict=True):
+        if not prompt:
             raise UserError(f"there is nothing to say in {text!r}", "give words or numbers")
-        found.append(Task(identity("text", text), stream.prompt(phones), "dev", text))
+        found.append(Task(identity("text", text), prompt, "dev", text))
     return found
 
 
+def helper(config: AlignConfig, team: Team) -> None:
+    """What every process but the main one does: help to learn until the run has ended."""
+    policy = load_policy(config.policy)
+    speaker_of(config, policy)  # which sets the token that ends a completion
+    Together(learner(config), team).serve(policy)
+
+
 def learner(config: AlignConfig) -> Preference:
-    """How ``config`` learns; the reference of a round is the policy that it began with."""
+    """How ``config`` learns; the reference of a round is the policy that it began with.
+
+    A step takes ``batch_size * grad_accum`` pairs over all processes.
+
+    Raises:
+        UserError: there are more processes than pairs in a step, or they do not share evenly.
+    """
     from common.learners.dpo import Preference  # its libraries take seconds: not for `say`
 
+    processes = world()
+    batches = math.lcm(config.grad_accum, processes)
+    size, left = divmod(config.batch_size * config.grad_accum, batches)
+    if left:
+        raise UserError(
+            f"{processes} processes cannot share {config.batch_size} x {config.grad_accum} pairs",
+            "choose batch_size and grad_accum so that their product is a multiple",
+        )
     return Preference(
         beta=config.beta,
         nll_weight=config.nll_weight,
         learning_rate=config.learning_rate,
         epochs=config.epochs,
-        batch_size=config.batch_size,
+        steps=config.steps or None,
+        batch_size=size,
+        grad_accum=batches // processes,
+        lora=config.lora or None,
+        max_length=config.max_length,
         reference="previous",
     )
 
 
+def rewarding(config: AlignConfig) -> tuple[list[WaveJudge], str]:
+    """The judges that rank a model's own samples, and the score to rank by; none for golden pairs.
+
+    Raises:
+        UserError: the phone model for other voices than the starter's, or the recogniser that
+            evaluates.
+    """
+    prompts = config.corpus == "prompts"
+    if config.pairs == "golden" and not prompts:
+        return [], ""
+    if config.reward == "ctc":
+        if prompts:
+            return [CTCJudge()], "ctc"
+        raise UserError(
+            f"the phone model that ranks samples knows the starter's voice, not {config.corpus!r}",
+            "use --pairs golden, or --set reward= with a faster-whisper model, base.en for one",
+        )
+    if Path(config.reward).name in ("tiny.en", "faster-whisper-tiny.en"):
+        raise UserError(
+            "tiny.en evaluates, so it cannot reward as well", "give another one, base.en for one"
+        )
+    return [Recogniser(config.reward, cpu_threads=torch.get_num_threads())], "wer"
+
+
 def build(config: AlignConfig) -> Loop:
     """The loop of ``config``, ready to run."""
+    reward, by = rewarding(config)
+    corpus = corpora.load(config.corpus)
     policy = load_policy(config.policy)
-    corpus = corpora.load("prompts")
-    vocoder = Vocoder.starter()
-    work = tasks(config, corpus)
+    speaker = speaker_of(config, policy)
+    voices = None
+    if config.corpus == "prompts":
+        work = tasks(config, corpus, speaker)
+    else:
+        if config.voice_prompts and isinstance(speaker, SingleStream):
+            voices = VoicePrompts(corpus, speaker.coder)
+        work = recorded_tasks(config, corpus, speaker, voices)
     train = [task for task in work if task.split == "train"]
+    golden = Golden(recordings_of(train, corpus.split("train")), speaker)
+    if config.pairs == "golden" and next(iter(golden), None) is None:
+        raise UserError(
+            "no recording of a practised text can stand as a golden completion",
+            "an AR needs segments.json.gz beside it; else raise max_new_tokens or use --pairs self",
+        )
     sample = sampler(config)
-    evaluate = judges(corpus)
+    evaluate = judges(corpus, voices)
+    guards = [name for name in ("similarity", "dnsmos") if any(name in j.names for j in evaluate)]
     return Loop(
         policy=policy,
         tasks=work,
-        propose=Speak(vocoder, sample),
-        judge=[CTCJudge()],
+        propose=Speak(speaker, sample) if reward else sample,
+        judge=reward,
         select=SelectSpeech(
             config.pairs,
-            "ctc",
+            by,
             config.pairs_per_text,
             config.min_margin,
-            golden(corpus, vocoder, train) if config.pairs != "self" else {},
+            golden if config.pairs != "self" else {},
+            audible=bool(reward),
         ),
         learn=learner(config),
         measure=SpeechMetrics(
-            vocoder, [*evaluate, CTCJudge()], replace(sample, n=1), config.test_samples
+            speaker,
+            [*evaluate, *(j for j in reward if isinstance(j, CTCJudge))],
+            replace(sample, n=1),
+            config.test_samples,
         ),
-        gate=Gate("wer", guards=("similarity", "dnsmos")),
+        gate=Gate("wer", guards=tuple(guards)),
         monitors=[CollapseMonitor(metric="wer")],
     )
 
@@ -161,15 +281,17 @@ def listening(store: Store, run: str, count: int = 8) -> list[Heard]:
     kept = [r.state for r in rounds if r.kept]
     if not kept:
         return []
-    corpus = corpora.load("prompts")
+    corpus = corpora.load(config.corpus)
     recorded = {u.text: u for u in corpus.split("test")}
     chosen = [t for t in store.tasks(run, "test") if t.reference in recorded][:count]
-    vocoder, policy = Vocoder.starter(), load_policy(config.policy)
+    policy = load_policy(config.policy)
+    speaker = speaker_of(config, policy)
+    rate = speaker.codec.sample_rate
     versions: list[tuple[str, list[bytes]]] = []
     for label, state in (("starter", kept[0]), ("final", kept[-1])):
         policy.restore(store.path(state))
-        waves = utter(policy, vocoder, chosen, config.temperature, row.seed)
-        versions.append((label, [audio.encode(wave, suffix=".ogg") for wave in waves]))
+        waves = utter(policy, speaker, chosen, config.temperature, row.seed, config.max_new_tokens)
+        versions.append((label, [audio.encode(wave, rate, ".ogg") for wave in waves]))
     versions.append(
         (
             "recording",
@@ -189,14 +311,25 @@ def listening(store: Store, run: str, count: int = 8) -> list[Heard]:
 
 
 def utter(
-    policy: HFPolicy, vocoder: Vocoder, chosen: Sequence[Task], temperature: float, seed: int
+    policy: HFPolicy,
+    vocoder: Speaker,
+    chosen: Sequence[Task],
+    temperature: float,
+    seed: int,
+    max_new_tokens: int = AlignConfig().max_new_tokens,
 ) -> list[Wave]:
     """Each task's text said once."""
-    return vocoder.waves(streams(policy, chosen, temperature, seed))
+    return vocoder.waves(streams(policy, chosen, temperature, seed, max_new_tokens))
 
 
-def streams(policy: HFPolicy, chosen: Sequence[Task], temperature: float, seed: int) -> list[str]:
-    """The stream of symbols of each task's text, sampled once."""
+def streams(
+    policy: HFPolicy,
+    chosen: Sequence[Task],
+    temperature: float,
+    seed: int,
+    max_new_tokens: int = AlignConfig().max_new_tokens,
+) -> list[str]:
+    """What the policy writes for each task's text, sampled once."""
     seeds = [int(identity(seed, task.id), 16) >> 17 for task in chosen]
     by_task = dict(zip((task.id for task in chosen), seeds, strict=True))
     found = policy.generate(
@@ -204,6 +337,6 @@ def streams(policy: HFPolicy, chosen: Sequence[Task], temperature: float, seed: 
         n=1,
         seeds=lambda task, index: by_task[task.id] + index,
         temperature=temperature,
-        max_new_tokens=AlignConfig().max_new_tokens,
+        max_new_tokens=max_new_tokens,
     )
     return [c.output for c in found]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -25,15 +25,21 @@ class Align:
     """
 
     recipe: str = "starter"
-    """starter (up to 90 minutes), demo (minutes), tiny (seconds, to see that it runs)."""
+    """starter (up to 90 minutes), demo (minutes), tiny (seconds, to see that it runs); paper: the
+    published sizes, for a model of yours on a GPU (docs/your-own-model.md)."""
     rounds: int | None = None
     """How many rounds; the recipe's by default."""
     seed: int = 0
     """Everything random derives from it."""
     pairs: Pairs | None = None
     """self: best over worst sample; golden: recordings over samples; both."""
-    policy: str | None = None
-    """The autoregressive model: starter, a run, a folder, or a hub name."""
+    policy: Annotated[str | None, tyro.conf.arg(aliases=["--lm"])] = None
+    """The model that learns: starter, a run, a folder, or a hub name."""
+    codec: str | None = None
+    """starter, encodec-24khz, dac-16khz, dac-24khz, dac-44khz, mimi, xcodec2, a folder or file
+    with a codec, or a hub repository."""
+    corpus: str | None = None
+    """prompts, or KIND:FOLDER with csv, ljspeech, libritts, librispeech or vctk."""
     name: str | None = None
     """Name of the run; made from the recipe, the seed and the time by default."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -42,7 +48,8 @@ class Align:
     def run(self, out: Output) -> dict[str, Any]:
         if self.recipe not in RECIPES:
             raise UserError(f"unknown recipe {self.recipe!r}", f"use {', '.join(RECIPES)}")
-        given = {"rounds": self.rounds, "pairs": self.pairs, "policy": self.policy}
+        given = {"rounds": self.rounds, "pairs": self.pairs, "policy": self.policy,
+                 "codec": self.codec, "corpus": self.corpus}  # fmt: skip
         chosen = {k: v for k, v in given.items() if v is not None}
         config = replace(override(RECIPES[self.recipe](), self.set), **chosen)  # type: ignore[arg-type]
         run = self.name or f"align-{self.recipe}-{self.seed}-{time.strftime('%m%d-%H%M%S')}"
@@ -68,23 +75,34 @@ def override(config: AlignConfig, settings: Sequence[str]) -> AlignConfig:
 def align(config: AlignConfig, recipe: str, run: str, seed: int, out: Output) -> dict[str, Any]:
     """Run or continue ``run`` and return the JSON of the command."""
     from common.commands.runs import find, write_report
+    from common.distributed import Team, Together, world
     from common.store import Store
     from common.tracking import tracker
-    from speech.setup import build
+    from speech.setup import build, helper
 
+    team = Team() if world() > 1 else None
+    if team and not team.main:
+        helper(config, team)
+        raise SystemExit(0)  # what there is to say, the main process says
     store = Store()
     out.run = run
     loop = build(config)
-    result = loop.run(
-        config.rounds,
-        store,
-        run,
-        seed=seed,
-        recipe=f"speech/align:{recipe}",
-        config=asdict(config),
-        tracker=tracker("tensorboard", run, store.folder(run)),
-        progress=out.progress(),
-    )
+    if team:
+        loop.learn = Together(loop.learn, team)
+    try:
+        result = loop.run(
+            config.rounds,
+            store,
+            run,
+            seed=seed,
+            recipe=f"speech/align:{recipe}",
+            config=asdict(config),
+            tracker=tracker("tensorboard", run, store.folder(run)),
+            progress=out.progress(),
+        )
+    finally:
+        if isinstance(loop.learn, Together):
+            loop.learn.dismiss()
     rounds = [_facts(r.metrics) | {"round": r.index, "kept": r.kept, "reason": r.reason,
               "pairs": r.pairs, "seconds": round(r.seconds, 1)} for r in result.rounds]  # fmt: skip
     test = {name: _facts(metrics) for name, metrics in result.test.items()}

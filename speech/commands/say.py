@@ -27,6 +27,8 @@ class Say:
     """What to say; of any length, phrase by phrase."""
     policy: str = "starter"
     """starter, a run (or last), a folder, or a hub name."""
+    codec: str | None = None
+    """The codec of a single-stream model of yours; a run knows its own."""
     out: Path = Path("said.wav")
     """Where the sound goes (wav, flac, ogg)."""
     voice: Path | None = None
@@ -45,18 +47,18 @@ class Say:
         file = audio.writable(self.out)
         check(self.policy, self.temperature)
         said = phrases(self.text)
-        voice = audio.read(self.voice, allow_silence=False) if self.voice else None
-        from speech.setup import load_policy, text_tasks, utter
-        from speech.vocoder import Vocoder
+        if self.voice:
+            audio.read(self.voice, allow_silence=False)
+        from speech.setup import speaking, text_tasks, utter
 
-        vocoder = Vocoder.starter()
-        if voice is not None:
-            vocoder = vocoder.with_voice(voice)
-        policy = load_policy(self.policy)
-        waves = utter(policy, vocoder, text_tasks(said), self.temperature, self.seed)
+        policy, speaker, config = speaking(self.policy, self.codec)
+        rate = speaker.codec.sample_rate
+        if self.voice:
+            speaker = speaker.with_voice(audio.read(self.voice, rate))
+        tasks = text_tasks(said, speaker)
+        waves = utter(policy, speaker, tasks, self.temperature, self.seed, config.max_new_tokens)
         if not all(len(wave) for wave in waves):
             raise UserError(f"{self.policy!r} found nothing to say", "try another --seed")
-        rate = vocoder.codec.sample_rate
         pause = np.zeros(round(PAUSE * rate), np.float32)
         wave = np.concatenate([part for w in waves for part in (w, pause)][:-1])
         audio.write(file, wave, rate)
@@ -70,6 +72,8 @@ class Evaluate:
 
     policy: str = "starter"
     """starter, a run (or last), a folder, or a hub name."""
+    codec: str | None = None
+    """The codec of a single-stream model of yours; a run knows its own."""
     texts: Path | None = None
     """A file with a sentence a line; by default the recorded dev texts."""
     count: int | None = None
@@ -92,28 +96,26 @@ class Evaluate:
         from common.stages import Context
         from common.store import Store
         from common.tracking import Nothing
-        from speech.align import AlignConfig, SpeechMetrics, unique
+        from speech.align import SpeechMetrics, unique
         from speech.ctc import CTCJudge
         from speech.judges import SpeakerSimilarity
-        from speech.setup import judges, load_policy, sampler, text_tasks
-        from speech.vocoder import Vocoder
+        from speech.setup import judges, sampler, speaking, text_tasks
 
-        policy = load_policy(self.policy)
+        policy, speaker, config = speaking(self.policy, self.codec)
         corpus = corpora.load("prompts")
         lines = own or unique(u.text for u in corpus.split("dev"))
-        tasks = text_tasks(lines[: self.count])
-        vocoder = Vocoder.starter()
         evaluate = judges(corpus)
-        if voice is not None:
-            vocoder = vocoder.with_voice(voice)
+        if self.voice and voice is not None:
+            speaker = speaker.with_voice(audio.read(self.voice, speaker.codec.sample_rate))
             similarity = SpeakerSimilarity([voice])
             similarity.voice  # noqa: B018 - heard now: a recording without a voice is a mistake
             evaluate[1] = similarity
-        sample = replace(sampler(AlignConfig()), n=1, temperature=self.temperature)
+        tasks = text_tasks(lines[: self.count], speaker)
+        sample = replace(sampler(config), n=1, temperature=self.temperature)
         store = Store()
         scratch = store.folder("evaluate")
         context = Context(self.seed, 0, store.artifacts, Nothing(), out.progress(), scratch)
-        found = SpeechMetrics(vocoder, [*evaluate, CTCJudge()], sample).measure(
+        found = SpeechMetrics(speaker, [*evaluate, CTCJudge()], sample).measure(
             policy, tasks, context
         )
         rows = [(m.name, m.value, m.se, m.n) for m in found]
