@@ -19,30 +19,33 @@ recogniser, a speaker encoder and a quality model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from common.errors import UserError
-from common.pairing import best_worst, golden_over_sampled
+from common.pairing import (
+    Direction,
+    best_worst,
+    chosen,
+    distinct,
+    golden_over_sampled,
+    pareto_best_worst,
+)
 from common.policies import Generator, Sample
-from common.records import Candidate, Lessons, Metric, Preference, Split, Task, identity
+from common.records import Candidate, Lessons, Metric, Preference, Task
 from common.stages import Context
 from speech import audio
-from speech.text import normalise, phonemes
-from speech.texts import practice
 
 if TYPE_CHECKING:  # torch takes seconds to import, a mistyped setting should not
-    from speech.corpora import Corpus, Utterance
     from speech.judges import WaveJudge
     from speech.speaker import Speaker
-    from speech.voices import VoicePrompts
 
-Pairs = Literal["self", "golden", "both"]
-WORDS = (3, 40)
-"""Least and most words of a text of a user's corpus: about one to fifteen seconds."""
+Pairs = Literal["self", "golden", "both", "human"]
+Strategy = Literal["dpo", "sft", "chain-of-hindsight", "ppo", "grpo", "best-of-n"]
+Rank = Literal["reward", "pareto"]
 LOWER = frozenset({"wer", "cer", "phone_error"})
 """Scores of which less is better."""
 
@@ -60,10 +63,21 @@ class AlignConfig:
     test_samples: int = 3
     """Samples of each test text; their mean is that text's value."""
     temperature: float = 0.7
+    strategy: Strategy = "dpo"
     pairs: Pairs = "both"
     pairs_per_text: int = 2
+    rank: Rank = "reward"
+    """What is better among a model's own samples: the reward, or the Pareto front of the reward and
+    the voice."""
     min_margin: float = 0.1
-    """Least difference in nats a phone between chosen and rejected."""
+    """Least difference between chosen and rejected, in nats a phone; on the front in standard
+    deviations."""
+    ratings: str = ""
+    """The run whose listening test gives human pairs."""
+    accumulate: bool = False
+    """Whether pairs of earlier rounds are learnt from again."""
+    reference: Literal["previous", "start"] = "previous"
+    """The policy that a round must not leave: as the round found it, or as the run started."""
     beta: float = 0.1
     nll_weight: float = 0.5
     learning_rate: float = 1e-4
@@ -88,20 +102,29 @@ class AlignConfig:
     """Batches of batch_size before each optimiser step."""
     max_length: int = 1024
     """Tokens of prompt and completion that are learnt from."""
+    best_of: int = 8
+    """Samples of which best-of-n says one."""
     lora: int = 0
     """Rank of an adapter that learns in the model's place; 0 trains all weights."""
 
     def __post_init__(self) -> None:
         least = {"rounds": 1, "texts": 2, "samples": 2, "dev_texts": 2, "test_samples": 1,
                  "pairs_per_text": 1, "batch_size": 1, "max_new_tokens": 1, "test_texts": 0,
-                 "steps": 0, "grad_accum": 1, "max_length": 2, "lora": 0}  # fmt: skip
+                 "steps": 0, "grad_accum": 1, "max_length": 2, "lora": 0, "best_of": 1}  # fmt: skip
         if self.pairs == "golden":
             least["samples"] = 1
         for name, minimum in least.items():
             if getattr(self, name) < minimum:
                 raise UserError(f"{name}={getattr(self, name)}", f"give {minimum} or more")
-        if self.pairs not in get_args(Pairs):
-            raise UserError(f"no pairs {self.pairs!r}", f"use {', '.join(get_args(Pairs))}")
+        for name, known in (("pairs", Pairs), ("strategy", Strategy), ("rank", Rank)):
+            if getattr(self, name) not in get_args(known):
+                remedy = f"use {', '.join(get_args(known))}"
+                raise UserError(f"no {name} {getattr(self, name)!r}", remedy)
+        if (self.pairs == "human") != bool(self.ratings):
+            raise UserError(
+                "pairs of people need a run that people rated, and no other pairs do",
+                "give --pairs human --ratings RUN, after upspiral speech listen RUN",
+            )
         if not self.temperature > 0:
             raise UserError(
                 f"a temperature of {self.temperature:g} says the same every time", "give 0.6 to 1"
@@ -144,85 +167,6 @@ RECIPES: dict[str, Callable[[], AlignConfig]] = {
 }
 
 
-def tasks(config: AlignConfig, corpus: Corpus, speaker: Speaker | None = None) -> list[Task]:
-    """Texts to say. Test is the recorded test split: nothing it says is practised or tuned on.
-
-    Without a ``speaker`` prompts are those of the starter's stream.
-    """
-    splits: tuple[Split, ...] = ("train", "dev", "test")
-    texts = {split: unique(u.text for u in corpus.split(split)) for split in splits}
-    held_out = {normalise(t) for split in ("dev", "test") for t in texts[split]}
-    recorded = [t for t in texts["train"] if 3 <= len(normalise(t).split()) <= 14]
-    recorded = sorted(recorded, key=identity)[: config.texts // 2]
-    train = [*recorded, *practice("train", config.texts - len(recorded), held_out)]
-    in_dev = [t for t in texts["dev"] if len(normalise(t).split()) >= 3][: config.dev_texts // 3]
-    avoid = {normalise(t) for t in texts["test"]}
-    dev = [*in_dev, *practice("dev", config.dev_texts - len(in_dev), avoid)]
-    test = [t for t in texts["test"] if len(normalise(t).split()) >= 3]
-    test = test[: config.test_texts or None]
-    found: list[Task] = []
-    for split, lines in zip(splits, (train, dev, test), strict=True):
-        prompts = speaker.prompts(lines) if speaker else _stream(lines)
-        for text, prompt in zip(lines, prompts, strict=True):
-            found.append(Task(identity(split, text), prompt, split, text))
-    return found
-
-
-def _stream(lines: Sequence[str]) -> list[str]:
-    from speech.lm import stream
-
-    return [stream.prompt(phones) for phones in phonemes(lines)]
-
-
-def recorded_tasks(
-    config: AlignConfig,
-    corpus: Corpus,
-    speaker: Speaker,
-    voices: VoicePrompts | None = None,
-) -> list[Task]:
-    """The texts of a user's own corpus, each once, with the recording that says it.
-
-    With ``voices`` each text is said in the voice of the one who recorded it. ``meta`` names a
-    task's utterance, speaker and voice prompt.
-
-    Raises:
-        UserError: fewer than two texts to practise, or to measure on.
-    """
-    splits: tuple[Split, ...] = ("train", "dev", "test")
-    wanted = {"train": config.texts, "dev": config.dev_texts, "test": config.test_texts}
-    taken = voices.ids if voices else set()
-    found: list[Task] = []
-    said: set[str] = set()
-    for split in reversed(splits):  # what test says nobody practises, whatever the corpus thinks
-        by_text: dict[str, Utterance] = {}
-        for u in corpus.split(split):
-            text = normalise(u.text, u.language)
-            if u.id not in taken and text not in said and WORDS[0] <= len(text.split()) <= WORDS[1]:
-                by_text.setdefault(text, u)
-        said |= by_text.keys()
-        chosen = sorted(by_text.values(), key=lambda u: identity(u.id))[: wanted[split] or None]
-        heard = [voices.heard(u) for u in chosen] if voices else None
-        prompts = speaker.prompts([u.text for u in chosen], heard)
-        mine = []
-        for u, prompt in zip(chosen, prompts, strict=True):
-            own = voices.of(u) if voices else None
-            meta = {"utterance": u.id, "speaker": u.speaker, "voice": own.id if own else None}
-            if prompt:
-                mine.append(Task(identity(split, u.id), prompt, split, u.text, u.language, meta))
-        if split != "test" and len(mine) < 2:
-            raise UserError(
-                f"{corpus.name!r} has {len(mine)} {split} texts of {WORDS[0]} to {WORDS[1]} words",
-                "add recordings; LibriTTS and LibriSpeech need a train, a dev and a test subset",
-            )
-        found = mine + found
-    return found
-
-
-def unique(texts: Iterable[str]) -> list[str]:
-    """One of each that says the same."""
-    return list({normalise(text): text for text in texts}.values())
-
-
 @dataclass(frozen=True)
 class Speak:
     """Propose: sample streams of codes and make them audible; the artifact is a sound file."""
@@ -246,47 +190,67 @@ class Speak:
 
 @dataclass(frozen=True)
 class SelectSpeech:
-    """Select: pairs by the rewarding judge's score ``by``, and recorded over sampled streams.
+    """Select: pairs of the model's own samples, recorded over sampled streams, or what people said.
 
-    ``golden`` maps a task to the stream of its recording. Only candidates of the newest round are
-    compared with one another: an earlier policy's mistakes are not this one's. Those without sound
-    are left out, unless nobody made them ``audible``.
+    Own samples are ranked by ``objectives``: by the one score, or on the Pareto front of several.
+    ``golden`` maps a task to the stream of its recording, ``human`` gives the pairs of a listening
+    test. Only candidates of one round are compared with one another: an earlier policy's mistakes
+    are not this one's. Those without sound are left out, unless nobody made them ``audible``. With
+    ``imitate`` the chosen streams are demonstrations instead.
     """
 
     pairs: Pairs
-    by: str
+    objectives: Mapping[str, Direction]
     per_text: int
     min_margin: float
     golden: Mapping[str, str]
     audible: bool = True
+    accumulate: bool = False
+    imitate: bool = False
+    human: Callable[[Mapping[str, Task], int], list[Preference]] | None = None
 
     def select(self, tasks: Mapping[str, Task], pool: Sequence[Candidate], ctx: Context) -> Lessons:
-        fresh = [c for c in pool if c.round == ctx.round and (c.artifact or not self.audible)]
-        found: list[Preference] = []
-        if self.pairs in ("self", "both"):
-            found += best_worst(
-                tasks,
-                fresh,
-                key=self.by,
-                better="lower" if self.by in LOWER else "higher",
-                min_margin=self.min_margin,
-                pairs_per_task=self.per_text,
-                round=ctx.round,
-            )
-        if self.pairs in ("golden", "both"):
-            from speech.speaker import Golden
-
-            if isinstance(self.golden, Golden):
-                self.golden.fill([c.task for c in fresh], ctx.progress)
-            found += golden_over_sampled(
-                tasks,
-                self.golden,
-                fresh,
-                pairs_per_task=self.per_text,
-                seed=ctx.seed_for("golden", ctx.round),
-                round=ctx.round,
-            )
+        found = self.human(tasks, ctx.round) if self.human is not None else []
+        heard = [c for c in pool if c.artifact or not self.audible]
+        for number in range(1 if self.accumulate else ctx.round, ctx.round + 1):
+            fresh = [c for c in heard if c.round == number]
+            if self.pairs in ("self", "both"):
+                found += self._ranked(tasks, fresh, ctx.round)
+            if self.pairs in ("golden", "both"):
+                found += self._golden(tasks, fresh, number, ctx)
+        found = distinct(found)
+        if self.imitate:
+            return Lessons(demonstrations=tuple(chosen(found)))
         return Lessons(tuple(found))
+
+    def _ranked(
+        self, tasks: Mapping[str, Task], fresh: Sequence[Candidate], round: int
+    ) -> list[Preference]:
+        shared: Any = {
+            "min_margin": self.min_margin,
+            "pairs_per_task": self.per_text,
+            "round": round,
+        }
+        if len(self.objectives) > 1:
+            return pareto_best_worst(tasks, fresh, objectives=self.objectives, **shared)
+        ((key, better),) = self.objectives.items()
+        return best_worst(tasks, fresh, key=key, better=better, **shared)
+
+    def _golden(
+        self, tasks: Mapping[str, Task], fresh: Sequence[Candidate], number: int, ctx: Context
+    ) -> list[Preference]:
+        from speech.speaker import Golden
+
+        if isinstance(self.golden, Golden):
+            self.golden.fill([c.task for c in fresh], ctx.progress)
+        return golden_over_sampled(
+            tasks,
+            self.golden,
+            fresh,
+            pairs_per_task=self.per_text,
+            seed=ctx.seed_for("golden", number),
+            round=ctx.round,
+        )
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ from common.records import Comparison, Preference, Round, Split, Stimulus, Task,
 from common.stages import Progress
 from common.store import Run, Store
 from speech import audio
-from speech.align import AlignConfig
 from speech.audio import Wave
 
 LEVEL = -26.0
@@ -104,7 +103,7 @@ def prepare(store: Store, run: Run, test: Test, count: int, progress: Progress) 
     """
     wanted = sorted(store.tasks(run.run, test.split), key=lambda t: identity("listen", t.id))
     if any(version.state is None for version in test.versions):
-        recorded = recordings(AlignConfig(**run.config).corpus)
+        recorded = recordings(str(run.config.get("corpus", "prompts")))
         wanted = [t for t in wanted if t.reference in recorded]
     wanted = wanted[:count]
     if not wanted:
@@ -134,10 +133,10 @@ def prepare(store: Store, run: Run, test: Test, count: int, progress: Progress) 
 
 def _speaker(store: Store, run: Run) -> Callable[[Version, Sequence[Task]], list[Stimulus]]:
     """What says tasks as a version would, with the random numbers of the run's seed."""
-    from speech.setup import load_policy, speaker_of, streams
+    from speech.setup import beginning, settings, speaker_of, streams
 
-    config = AlignConfig(**run.config)
-    policy = load_policy(config.policy)
+    config = settings(run)
+    policy = beginning(config)
     speaker = speaker_of(config, policy)
     rate = speaker.codec.sample_rate
 

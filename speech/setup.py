@@ -2,50 +2,50 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 
 from common import registry
-from common.distributed import Team, Together, world
+from common.distributed import Team, Together
 from common.errors import UserError
 from common.gate import Gate
 from common.loop import Loop
 from common.monitors import CollapseMonitor
+from common.pairing import Direction
 from common.policies import Sample
 from common.policies.local import HFPolicy
 from common.records import Task, identity
 from common.report import Player
 from common.report import Sample as Heard
-from common.store import Store
+from common.store import Run, Store
 from speech import audio, corpora
 from speech.align import (
     AlignConfig,
     SelectSpeech,
     Speak,
     SpeechMetrics,
-    recorded_tasks,
-    tasks,
 )
 from speech.audio import Wave
 from speech.codec import load_codec
 from speech.corpora import Corpus
 from speech.ctc import CTCJudge
 from speech.judges import Quality, Recogniser, SpeakerSimilarity, WaveJudge
+from speech.listen import human
 from speech.lm import stream
 from speech.lm.single import FILE, SingleStream, detect
 from speech.speaker import Golden, Speaker, recordings_of
+from speech.strategies import learner, wrapped
+from speech.tasks import recorded_tasks, tasks
 from speech.text import phonemes
 from speech.train import load_segments
 from speech.vocoder import Vocoder
+from speech.voice import VoiceLikelihood
 from speech.voices import OwnVoice, VoicePrompts
-
-if TYPE_CHECKING:
-    from common.learners.dpo import Preference
 
 REFERENCES = 8
 """Recordings whose mean embedding is the voice that similarity is measured against."""
@@ -63,10 +63,11 @@ def load_policy(name: str) -> HFPolicy:
     elif any(run.run == name for run in Store().runs()) or name == "last":
         store = Store()
         run = store.run(store.runs()[0].run if name == "last" else name)
-        policy = load_policy(run.config.get("policy", "starter"))
+        policy = beginning(settings(run))
         kept = [r for r in store.rounds(run.run) if r.kept]
         if kept:
             policy.restore(store.path(kept[-1].state))
+        return policy
     else:
         policy = HFPolicy.load(name)
     if is_pair(policy):
@@ -79,6 +80,17 @@ def load_policy(name: str) -> HFPolicy:
             f"give one, describe its own symbols in {FILE} in its folder, or name a run",
         )
     return policy
+
+
+def settings(run: Run | None) -> AlignConfig:
+    """What ``run`` was started with, as far as it is known today; the defaults without one."""
+    known = AlignConfig.__dataclass_fields__
+    return AlignConfig(**{k: v for k, v in run.config.items() if k in known} if run else {})
+
+
+def beginning(config: AlignConfig) -> HFPolicy:
+    """The policy that a run of ``config`` starts from, ready to be restored to what it became."""
+    return wrapped(config, load_policy(config.policy))
 
 
 def is_pair(policy: HFPolicy) -> bool:
@@ -113,9 +125,9 @@ def speaker_of(config: AlignConfig, policy: HFPolicy) -> Speaker:
 def speaking(name: str, codec: str | None = None) -> tuple[HFPolicy, Speaker, AlignConfig]:
     """The policy called ``name`` with its speaker; a run's are those that it was started with."""
     run = next((run for run in Store().runs() if name in ("last", run.run)), None)
-    known = AlignConfig.__dataclass_fields__
-    said = {k: v for k, v in run.config.items() if k in known} if run else {}
-    config = AlignConfig(**said | ({"codec": codec} if codec else {}))
+    config = settings(run)
+    if codec:
+        config = replace(config, codec=codec)
     policy = load_policy(name)
     return policy, speaker_of(config, policy), config
 
@@ -132,8 +144,7 @@ def judges(corpus: Corpus, voices: VoicePrompts | None = None) -> list[WaveJudge
     if voices:
         similarity = [OwnVoice({u.id: u.path for u in voices.chosen.values()})]
     elif len({u.speaker for u in train}) == 1:
-        voice = [u for u in train if len(u.text.split()) >= 5][:REFERENCES]
-        similarity = [SpeakerSimilarity([audio.read(u.path) for u in voice])]
+        similarity = [SpeakerSimilarity(voice_of(corpus))]
     return [Recogniser(cpu_threads=threads), *similarity, Quality(cpu_threads=threads)]
 
 
@@ -169,40 +180,8 @@ def helper(config: AlignConfig, team: Team) -> None:
     Together(learner(config), team).serve(policy)
 
 
-def learner(config: AlignConfig) -> Preference:
-    """How ``config`` learns; the reference of a round is the policy that it began with.
-
-    A step takes ``batch_size * grad_accum`` pairs over all processes.
-
-    Raises:
-        UserError: there are more processes than pairs in a step, or they do not share evenly.
-    """
-    from common.learners.dpo import Preference  # its libraries take seconds: not for `say`
-
-    processes = world()
-    batches = math.lcm(config.grad_accum, processes)
-    size, left = divmod(config.batch_size * config.grad_accum, batches)
-    if left:
-        raise UserError(
-            f"{processes} processes cannot share {config.batch_size} x {config.grad_accum} pairs",
-            "choose batch_size and grad_accum so that their product is a multiple",
-        )
-    return Preference(
-        beta=config.beta,
-        nll_weight=config.nll_weight,
-        learning_rate=config.learning_rate,
-        epochs=config.epochs,
-        steps=config.steps or None,
-        batch_size=size,
-        grad_accum=batches // processes,
-        lora=config.lora or None,
-        max_length=config.max_length,
-        reference="previous",
-    )
-
-
-def rewarding(config: AlignConfig) -> tuple[list[WaveJudge], str]:
-    """The judges that rank a model's own samples, and the score to rank by; none for golden pairs.
+def rewarding(config: AlignConfig, corpus: Corpus) -> tuple[list[WaveJudge], dict[str, Direction]]:
+    """The judges that rank a model's own samples, and the scores to rank by; none for golden pairs.
 
     Raises:
         UserError: the phone model for other voices than the starter's, or the recogniser that
@@ -210,26 +189,40 @@ def rewarding(config: AlignConfig) -> tuple[list[WaveJudge], str]:
     """
     prompts = config.corpus == "prompts"
     if config.pairs == "golden" and not prompts:
-        return [], ""
+        return [], {}
+    judges: list[WaveJudge]
     if config.reward == "ctc":
-        if prompts:
-            return [CTCJudge()], "ctc"
-        raise UserError(
-            f"the phone model that ranks samples knows the starter's voice, not {config.corpus!r}",
-            "use --pairs golden, or --set reward= with a faster-whisper model, base.en for one",
-        )
-    if Path(config.reward).name in ("tiny.en", "faster-whisper-tiny.en"):
+        if not prompts:
+            raise UserError(
+                f"the phone model that ranks samples knows the starter's voice, not "
+                f"{config.corpus!r}",
+                "use --pairs golden, or --set reward= with a faster-whisper model, base.en for one",
+            )
+        judges, by = [CTCJudge()], {"ctc": "higher"}
+    elif Path(config.reward).name in ("tiny.en", "faster-whisper-tiny.en"):
         raise UserError(
             "tiny.en evaluates, so it cannot reward as well", "give another one, base.en for one"
         )
-    return [Recogniser(config.reward, cpu_threads=torch.get_num_threads())], "wer"
+    else:
+        judges = [Recogniser(config.reward, cpu_threads=torch.get_num_threads())]
+        by = {"wer": "lower"}
+    if config.rank == "pareto":
+        judges.append(VoiceLikelihood(voice_of(corpus)))
+        by["voice"] = "higher"
+    return judges, cast(dict[str, Direction], by)
+
+
+def voice_of(corpus: Corpus) -> list[Wave]:
+    """A few recordings of the corpus's speaker."""
+    clear = [u for u in corpus.split("train") if len(u.text.split()) >= 5][:REFERENCES]
+    return [audio.read(u.path) for u in clear]
 
 
 def build(config: AlignConfig) -> Loop:
     """The loop of ``config``, ready to run."""
-    reward, by = rewarding(config)
     corpus = corpora.load(config.corpus)
-    policy = load_policy(config.policy)
+    reward, objectives = rewarding(config, corpus)
+    policy = beginning(config)
     speaker = speaker_of(config, policy)
     voices = None
     if config.corpus == "prompts":
@@ -255,11 +248,14 @@ def build(config: AlignConfig) -> Loop:
         judge=reward,
         select=SelectSpeech(
             config.pairs,
-            by,
+            objectives,
             config.pairs_per_text,
             config.min_margin,
-            golden if config.pairs != "self" else {},
+            golden if config.pairs in ("golden", "both") else {},
             audible=bool(reward),
+            accumulate=config.accumulate,
+            imitate=config.strategy == "sft",
+            human=partial(human, Store(), config.ratings) if config.ratings else None,
         ),
         learn=learner(config),
         measure=SpeechMetrics(
@@ -276,7 +272,7 @@ def build(config: AlignConfig) -> Loop:
 def listening(store: Store, run: str, count: int = 8) -> list[Heard]:
     """``count`` test texts said by the starter and by the final policy, and the recordings."""
     row = store.run(run)
-    config = AlignConfig(**row.config)
+    config = settings(row)
     rounds = store.rounds(run)
     kept = [r.state for r in rounds if r.kept]
     if not kept:
@@ -284,7 +280,7 @@ def listening(store: Store, run: str, count: int = 8) -> list[Heard]:
     corpus = corpora.load(config.corpus)
     recorded = {u.text: u for u in corpus.split("test")}
     chosen = [t for t in store.tasks(run, "test") if t.reference in recorded][:count]
-    policy = load_policy(config.policy)
+    policy = beginning(config)
     speaker = speaker_of(config, policy)
     rate = speaker.codec.sample_rate
     versions: list[tuple[str, list[bytes]]] = []

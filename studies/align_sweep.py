@@ -23,7 +23,8 @@ from common.records import Metric
 from common.stages import Context
 from common.tracking import Nothing
 from speech.align import AlignConfig, SelectSpeech
-from speech.setup import build, learner
+from speech.setup import build
+from speech.strategies import learner
 
 SETTINGS: tuple[Mapping[str, float | str], ...] = (
     {},

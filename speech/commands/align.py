@@ -11,7 +11,7 @@ import tyro
 
 from common.commands import Output
 from common.errors import UserError
-from speech.align import RECIPES, AlignConfig, Pairs
+from speech.align import RECIPES, AlignConfig, Pairs, Strategy
 
 NAMES = {"similarity": "speaker_similarity"}
 """What a metric is called in the JSON of ``align``, where it differs."""
@@ -31,8 +31,13 @@ class Align:
     """How many rounds; the recipe's by default."""
     seed: int = 0
     """Everything random derives from it."""
+    strategy: Strategy | None = None
+    """dpo: from pairs; sft: imitates the chosen; chain-of-hindsight: quality as a label; ppo, grpo:
+    by a reward model; best-of-n: a reward model picks what is said."""
     pairs: Pairs | None = None
-    """self: best over worst sample; golden: recordings over samples; both."""
+    """self: best over worst sample; golden: recordings over samples; both; human: --ratings."""
+    ratings: str | None = None
+    """The run whose listening test (upspiral speech listen) gives human pairs."""
     policy: Annotated[str | None, tyro.conf.arg(aliases=["--lm"])] = None
     """The model that learns: starter, a run, a folder, or a hub name."""
     codec: str | None = None
@@ -48,7 +53,8 @@ class Align:
     def run(self, out: Output) -> dict[str, Any]:
         if self.recipe not in RECIPES:
             raise UserError(f"unknown recipe {self.recipe!r}", f"use {', '.join(RECIPES)}")
-        given = {"rounds": self.rounds, "pairs": self.pairs, "policy": self.policy,
+        given = {"rounds": self.rounds, "pairs": self.pairs, "strategy": self.strategy,
+                 "ratings": self.ratings, "policy": self.policy,
                  "codec": self.codec, "corpus": self.corpus}  # fmt: skip
         chosen = {k: v for k, v in given.items() if v is not None}
         config = replace(override(RECIPES[self.recipe](), self.set), **chosen)  # type: ignore[arg-type]
@@ -63,11 +69,12 @@ def override(config: AlignConfig, settings: Sequence[str]) -> AlignConfig:
         if not equals or name not in asdict(config):
             known = ", ".join(asdict(config))
             raise UserError(f"no setting {setting!r}", f"write name=value; names: {known}")
+        kind = type(getattr(config, name))
         try:
-            typed = type(getattr(config, name))(value)
-        except ValueError:
-            kind = type(getattr(config, name)).__name__
-            raise UserError(f"{name}={value} is no {kind}", f"give a {kind}") from None
+            typed = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+        except (ValueError, KeyError):
+            remedy = "give true or false" if kind is bool else f"give a {kind.__name__}"
+            raise UserError(f"{name}={value} is no {kind.__name__}", remedy) from None
         config = replace(config, **{name: typed})
     return config
 
@@ -166,7 +173,9 @@ def resume(run: str, out: Output) -> dict[str, Any]:
     from common.store import Store
 
     row = Store().run(run)
-    return align(AlignConfig(**row.config), row.recipe.partition(":")[2], run, row.seed, out)
+    from speech.setup import settings
+
+    return align(settings(row), row.recipe.partition(":")[2], run, row.seed, out)
 
 
 def samples(run: str) -> Sequence[Any]:

@@ -96,10 +96,11 @@ class Evaluate:
         from common.stages import Context
         from common.store import Store
         from common.tracking import Nothing
-        from speech.align import SpeechMetrics, unique
+        from speech.align import SpeechMetrics
         from speech.ctc import CTCJudge
         from speech.judges import SpeakerSimilarity
         from speech.setup import judges, sampler, speaking, text_tasks
+        from speech.tasks import unique
 
         policy, speaker, config = speaking(self.policy, self.codec)
         corpus = corpora.load("prompts")

@@ -14,8 +14,9 @@ import pytest
 
 from common import registry
 from common.errors import UserError
-from speech.align import RECIPES, tasks
+from speech.align import RECIPES
 from speech.corpora import load
+from speech.tasks import tasks
 from speech.text import normalise
 
 COMMAND = [sys.executable, "-m", "common.cli"]

@@ -14,18 +14,21 @@ import torch
 from common import registry
 from common.artifacts import Files
 from common.errors import UserError
+from common.learners.dpo import Preference
 from common.records import Candidate, Task
 from common.stages import Context
 from common.tracking import Nothing
 from speech import audio, corpora
-from speech.align import AlignConfig, recorded_tasks, tasks
+from speech.align import AlignConfig
 from speech.codec.seanet import SEANetCodec, SEANetConfig
 from speech.corpora import Corpus, Utterance
 from speech.judges import SpeakerSimilarity
 from speech.lm import ar, stream
 from speech.lm.nar import MaskedCodes, NARConfig
-from speech.setup import judges, learner, load_policy, rewarding, speaker_of, text_tasks
+from speech.setup import judges, load_policy, rewarding, speaker_of, text_tasks
 from speech.speaker import Coder, Voice
+from speech.strategies import learner
+from speech.tasks import recorded_tasks, tasks
 from speech.text import phonemes
 from speech.train import save_segments
 from speech.vocoder import Vocoder, save_voice, voice_codes
@@ -193,14 +196,17 @@ def test_who_rewards_does_not_evaluate(tmp_path: Path) -> None:
     assert [j.names[0] for j in judges(own)] == ["wer", "dnsmos"]  # two voices, no prompts
     assert [j.names[0] for j in judges(prompts())] == ["wer", "similarity", "dnsmos"]
     far = AlignConfig(corpus="libritts:/x", pairs="golden")
-    assert rewarding(far) == ([], "")
-    assert rewarding(replace(far, pairs="self", reward="base.en"))[1] == "wer"
+    assert rewarding(far, own) == ([], {})
+    assert rewarding(replace(far, pairs="self", reward="base.en"), own)[1] == {"wer": "lower"}
+    found, by = rewarding(AlignConfig(rank="pareto"), prompts())
+    assert by == {"ctc": "higher", "voice": "higher"}
+    assert {name for judge in found for name in judge.names} >= by.keys()
     for config, said in (
         (replace(far, pairs="both"), "knows the starter's voice"),
         (replace(far, pairs="self", reward="tiny.en"), "cannot reward as well"),
     ):
         with pytest.raises(UserError, match=said):
-            rewarding(config)
+            rewarding(config, own)
 
 
 def test_a_step_has_as_many_pairs_however_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,6 +214,7 @@ def test_a_step_has_as_many_pairs_however_many_processes(monkeypatch: pytest.Mon
     for processes in (1, 2, 4, 16, 64, 128):
         monkeypatch.setenv("WORLD_SIZE", str(processes))
         made = learner(config)
+        assert isinstance(made, Preference)
         assert made.batch_size * made.grad_accum * processes == 128
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(UserError, match="3 processes cannot share 16 x 8 pairs"):
