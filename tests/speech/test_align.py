@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from common.learners.dpo import Preference as DPO
+from common.learners import dpo as dpo_learner
 from common.learners.hindsight import Hindsight
 from common.learners.sft import SFT
 from common.records import Candidate, Preference, Task
@@ -100,7 +100,7 @@ def test_equal_budgets() -> None:
     dpo = learner(config)
     sft = learner(replace(config, strategy="sft"))
     hindsight = learner(replace(config, strategy="chain-of-hindsight"))
-    assert isinstance(dpo, DPO) and isinstance(sft, SFT) and isinstance(hindsight, Hindsight)
+    assert isinstance(dpo, dpo_learner.Preference) and isinstance(sft, SFT) and isinstance(hindsight, Hindsight)
     # Sequences a pair: DPO and hindsight two, the control one.
     assert 2 * dpo.epochs == 1 * sft.epochs == 2 * hindsight.sft.epochs == 3.0
     assert dpo.learning_rate == sft.learning_rate == hindsight.sft.learning_rate
