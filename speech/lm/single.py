@@ -141,6 +141,11 @@ class SingleStream:
                 "give model and tokenizer of one checkpoint",
             )
         tokenizer.eos_token = self.tokens.end
+        # What transformers' own generation needs of the saved model, and its trainer warns of.
+        for config in (policy.model.config, policy.model.generation_config):
+            config.bos_token_id = tokenizer.bos_token_id
+            config.eos_token_id = tokenizer.eos_token_id
+            config.pad_token_id = tokenizer.pad_token_id
         some = [self.by_code[i] for i in (0, len(self.by_code) - 1, 0)]
         written = policy.decode(some)
         if tokenizer(written, add_special_tokens=False)["input_ids"] != some:

@@ -7,7 +7,6 @@ LibriTTS folder with real speech. Two optimiser steps; nothing here is intelligi
 from __future__ import annotations
 
 import json
-import math
 import os
 import socket
 import subprocess
@@ -18,9 +17,11 @@ from typing import Any
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file
 from transformers import EncodecConfig, EncodecModel
 
 from common import registry
+from common.cli import main
 from common.errors import UserError
 from common.store import Store
 from speech import audio
@@ -130,11 +131,17 @@ def test_what_was_aligned_speaks_at_the_rate_of_its_codec(
     assert said["sample_rate"] == 24_000 and soundfile.info(str(out)).samplerate == 24_000
 
 
-def learnt(place: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """What the learner of the first round returned."""
-    monkeypatch.setenv("UPSPIRAL_HOME", str(place / "home"))
-    notes: dict[str, Any] = dict(Store().rounds(name)[1].notes["learn"])
-    return {key: float(value) for key, value in notes.items()}
+def learnt(name: str) -> tuple[dict[str, float], torch.Tensor]:
+    """What the learner of the first round returned, and all weights that it left, in a row."""
+    store = Store()
+    notes: dict[str, Any] = dict(store.rounds(name)[1].notes["learn"])
+    (unit,) = store.units(name, 1, "learn").values()
+    return notes, weights(store.path(unit.payload["state"]))
+
+
+def weights(folder: Path) -> torch.Tensor:
+    loaded = load_file(folder / "model.safetensors")
+    return torch.cat([loaded[name].flatten() for name in sorted(loaded)])
 
 
 def test_two_processes_learn_what_one_does(
@@ -147,18 +154,23 @@ def test_two_processes_learn_what_one_does(
     launch = [*LAUNCH[:3], "--main_process_port", str(port), *LAUNCH[3:]]
     shared = run(place, [*launch, *words(place, "--name", "shared")])
     assert shared["rounds"][1]["pairs"] == 4
-    one, two = (learnt(place, name, monkeypatch) for name in ("own", "shared"))
+    monkeypatch.setenv("UPSPIRAL_HOME", str(place / "home"))
+    (one, alone), (two, together) = learnt("own"), learnt("shared")
     assert one["steps"] == two["steps"] == 2
-    assert abs(one["loss"] - math.log(2)) > 1e-3  # the second step sees what the first one learnt
     for name, value in one.items():
-        assert two[name] == pytest.approx(value, abs=2e-3), name
+        assert two[name] == pytest.approx(value, abs=1e-4), name
+    moved = (alone - weights(place / "lm")).abs()
+    assert (moved > 1e-3).float().mean() > 0.2  # something was learnt
+    # Adam moves a weight whose gradient is rounding noise by a whole step, either way.
+    assert ((together - alone).abs() < 1e-4).float().mean() > 0.95
 
 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--pairs", "self"], "the phone model that ranks samples knows the starter's voice"),
-        (["--pairs", "self", "--set", "reward=tiny.en"], "cannot reward as well"),
+        (["--pairs", "self"], "samples=1"),
+        (["--pairs", "self", "--set", "samples=2"], "knows the starter's voice"),
+        (["--pairs", "self", "--set", "samples=2", "--set", "reward=tiny.en"], "cannot reward"),
         (["--corpus", "libritts:/nowhere"], "is not there"),
         (["--codec", "starter"], "holds 128 codes like <|s_0|>"),
         (["--codec", "vinyl"], "no codec at vinyl"),
@@ -166,11 +178,16 @@ def test_two_processes_learn_what_one_does(
         (["--set", "lora=-1"], "lora=-1"),
     ],
 )
-def test_a_mistake_is_one_line(place: Path, more: list[str], said: str) -> None:
-    done = subprocess.run(
-        [*COMMAND, *words(place), *more],
-        env=environment(place), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2, done.stderr
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1 and said in lines[0], done.stderr
+def test_a_mistake_is_one_line(
+    place: Path,
+    more: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in environment(place).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert main([*words(place)[: -2 * len(SMALL)], *more, "--json"]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and said in lines[0], lines

@@ -109,6 +109,8 @@ def test_what_is_no_whole_frame_is_left_out(codec: SEANetCodec) -> None:
 def test_sampling_keeps_to_whole_frames(codec: SEANetCodec, books: int) -> None:
     speaker, policy = single(codec, books), tiny_policy(books)
     speaker.prepare(policy)
+    end = policy.tokenizer.convert_tokens_to_ids(LLASA.end)
+    assert policy.model.generation_config.eos_token_id == policy.tokenizer.eos_token_id == end
     tasks = [Task(str(i), speaker.prompts(["hello"])[0]) for i in range(3)]
     found = policy.generate(
         tasks, n=4, seeds=lambda t, i: 7 * int(t.id) + i, max_new_tokens=6 * books
