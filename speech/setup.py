@@ -15,7 +15,7 @@ from common.loop import Loop
 from common.monitors import CollapseMonitor
 from common.policies import Sample
 from common.policies.local import HFPolicy
-from common.records import Task, identity
+from common.records import Split, Task, identity
 from common.report import Player
 from common.report import Sample as Heard
 from common.store import Store
@@ -75,10 +75,12 @@ def judges(corpus: Corpus) -> list[Recogniser | SpeakerSimilarity | Quality]:
     ]
 
 
-def golden(corpus: Corpus, vocoder: Vocoder, wanted: Sequence[Task]) -> dict[str, str]:
-    """The stream of the recording of each task that has one."""
+def golden(
+    corpus: Corpus, vocoder: Vocoder, wanted: Sequence[Task], split: Split = "train"
+) -> dict[str, str]:
+    """The stream of the recording of each task that has one in ``split``, train or dev."""
     placed = load_segments(registry.get("starter-ar") / "segments.json.gz")
-    by_text = {u.text: u for u in corpus.split("train") if u.id in placed}
+    by_text = {u.text: u for u in corpus.split(split) if u.id in placed}
     found: dict[str, str] = {}
     for task in wanted:
         if (utterance := by_text.get(task.reference or "")) is not None:
