@@ -210,8 +210,9 @@ def compare(golden: Sequence[Mapping[str, float]], synthetic: Sequence[Mapping[s
 def without_text(golden: Floats, synthetic: Floats) -> tuple[Floats, Floats]:
     """Both states of a text, ``(N, D)``, from the middle between them.
 
-    Texts differ far more than golden and synthetic do. The test stays exact: within a pair, what
-    may be swapped may be swapped around its middle.
+    Texts differ far more than golden and synthetic do, so that the kernel's width, and with it the
+    size of the discrepancy, would be about texts. The test stays exact: what may be swapped within
+    a pair may be swapped around its middle.
     """
     middle = (golden + synthetic) / 2
     return golden - middle, synthetic - middle
