@@ -38,6 +38,53 @@ def paired_interval(
         ValueError: the tasks differ or there are none, a value is not finite, or ``confidence``
             is not in [0, 1).
     """
+    gains = _differences(a_items, b_items, confidence)
+    mean = float(gains.mean())
+    if gains.size == 1:
+        return PairedInterval(mean, -math.inf, math.inf, math.inf, 1)
+    se = float(gains.std(ddof=1)) / math.sqrt(gains.size)
+    half = _quantile((1 + confidence) / 2, gains.size - 1) * se
+    return PairedInterval(mean, mean - half, mean + half, se, gains.size)
+
+
+def bootstrap_interval(
+    a_items: Mapping[str, float],
+    b_items: Mapping[str, float],
+    confidence: float = 0.95,
+    seed: int = 0,
+    resamples: int = 9999,
+) -> PairedInterval:
+    """As :func:`paired_interval`, by the percentile bootstrap over tasks (Efron, 1979).
+
+    It asks for no normal differences, which error rates of few tasks are not: most tasks do not
+    change, a few change much. With fewer than about twenty tasks it is too narrow; Student's is
+    not. ``se`` is the standard deviation over resamples; ``seed`` draws them.
+
+    Raises:
+        ValueError: as :func:`paired_interval`.
+    """
+    from scipy.stats import bootstrap  # seconds to import
+
+    gains = _differences(a_items, b_items, confidence)
+    mean = float(gains.mean())
+    if gains.size == 1:
+        return PairedInterval(mean, -math.inf, math.inf, math.inf, 1)
+    found = bootstrap(
+        (gains,),
+        np.mean,
+        n_resamples=resamples,
+        batch=max(1, 2**22 // gains.size),
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    low, high = found.confidence_interval
+    return PairedInterval(mean, float(low), float(high), float(found.standard_error), gains.size)
+
+
+def _differences(
+    a_items: Mapping[str, float], b_items: Mapping[str, float], confidence: float
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     if a_items.keys() != b_items.keys() or not a_items:
         raise ValueError("a paired comparison needs the same tasks, at least one, on both sides")
     if not 0 <= confidence < 1:
@@ -46,12 +93,7 @@ def paired_interval(
     gains = np.array([b_items[task] - a_items[task] for task in sorted(a_items)], dtype=float)
     if not np.isfinite(gains).all():
         raise ValueError(f"{np.sum(~np.isfinite(gains))} of {gains.size} values are not finite")
-    mean = float(gains.mean())
-    if gains.size == 1:
-        return PairedInterval(mean, -math.inf, math.inf, math.inf, 1)
-    se = float(gains.std(ddof=1)) / math.sqrt(gains.size)
-    half = _quantile((1 + confidence) / 2, gains.size - 1) * se
-    return PairedInterval(mean, mean - half, mean + half, se, gains.size)
+    return gains
 
 
 def _quantile(probability: float, freedom: int) -> float:

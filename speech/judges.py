@@ -124,8 +124,8 @@ class Recogniser(WaveJudge):
     ``fast`` rate may rank but must not be reported.
     """
 
-    names = ("wer", "cer")
-    worst = (1.0, 1.0)
+    names: ClassVar[tuple[str, ...]] = ("wer", "cer")
+    worst: ClassVar[tuple[float, ...]] = (1.0, 1.0)
     SHORT: ClassVar[float] = 9.0
 
     def __init__(
@@ -177,14 +177,16 @@ class Recogniser(WaveJudge):
 
     def score(self, waves: Sequence[Wave], texts: Sequence[str]) -> list[dict[str, float]]:
         return [
-            {
-                "wer": clipped_wer(text, heard, self.language),
-                "cer": min(1.0, cer(text, heard, self.language)),
-            }
-            if usable(wave)
-            else self.lowest()
+            self.rates(text, heard) if usable(wave) else self.lowest()
             for wave, text, heard in zip(waves, texts, self.transcribe(waves), strict=True)
         ]
+
+    def rates(self, text: str, heard: str) -> dict[str, float]:
+        """The scores of a clip that should say ``text`` and in which ``heard`` was heard."""
+        return {
+            "wer": clipped_wer(text, heard, self.language),
+            "cer": min(1.0, cer(text, heard, self.language)),
+        }
 
     def transcribe(self, waves: Sequence[Wave]) -> list[str]:
         """What is said in each wave ``(samples,)`` at 16 kHz; empty where nothing can be heard.

@@ -283,8 +283,7 @@ def train(part: str, recipe: StarterRecipe, folder: Path, progress: Report) -> P
         model, tokenizer = train_ar(recipe.ar, learn, check, size, folder / "work", progress)
         model.half().save_pretrained(out)
         tokenizer.save_pretrained(out)
-        own = {r.utterance.id for r in by_split["train"]}
-        save_segments({k: v for k, v in placed.items() if k in own}, out / "segments.json.gz")
+        save_segments(placed, out / "segments.json.gz")
         return out
     shifts = {"train": recipe.nar.shifts, "dev": (0,)}
     coded = {

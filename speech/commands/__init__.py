@@ -23,6 +23,11 @@ domain = Domain(
             "upspiral speech evaluate --policy starter --count 8",
             "speech.commands.say:Evaluate",
         ),
+        "gap": Command(
+            "how far a policy's codes are from those of recordings",
+            "upspiral speech gap --policy starter --out gap",
+            "speech.commands.gap:Gap",
+        ),
         "listen": Command(
             "a blind listening test of a run in the browser, and what it came to",
             "upspiral speech listen last",

@@ -63,8 +63,8 @@ class Train:
         return shlex.join(words)
 
 
-def made(folder: Path) -> Path:
-    """``folder``, there and writable, before minutes of work are spent for it.
+def made(folder: Path, flag: str = "--folder") -> Path:
+    """``folder`` of ``flag``, there and writable, before minutes of work are spent for it.
 
     Raises:
         UserError: it is a file, or cannot be made or written to.
@@ -76,8 +76,8 @@ def made(folder: Path) -> Path:
         raise UserError(f"{str(folder)!r} is a file", "name a folder") from None
     except OSError as error:
         raise UserError(
-            f"cannot make the folder {str(folder)!r}: {error.strerror}", "choose another --folder"
+            f"cannot make the folder {str(folder)!r}: {error.strerror}", f"choose another {flag}"
         ) from error
     if not os.access(folder, os.W_OK):
-        raise UserError(f"not allowed to write to {str(folder)!r}", "choose another --folder")
+        raise UserError(f"not allowed to write to {str(folder)!r}", f"choose another {flag}")
     return folder

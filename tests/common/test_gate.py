@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from common.gate import Gate, paired_interval
+from common.gate import Gate, bootstrap_interval, paired_interval
 from common.records import Metric
 
 values = st.floats(-100, 100, allow_nan=False)
@@ -63,6 +63,39 @@ def test_the_interval_mirrors_when_sides_are_swapped(both: list[tuple[float, flo
 def test_one_task_says_nothing_of_the_spread() -> None:
     found = paired_interval({"a": 1.0}, {"a": 2.0})
     assert found.mean == 1 and found.low == -math.inf and found.high == math.inf
+
+
+def test_the_bootstrap_of_shares_is_binomial() -> None:
+    # A resample of 0s and 1s has a binomial number of 1s: its quantiles are the interval's ends.
+    zeros, gains = items([0.0] * 40), items([1.0] * 10 + [0.0] * 30)
+    found = bootstrap_interval(zeros, gains, 0.9, resamples=100_000)
+    exact = stats.binom(40, 0.25)
+    assert (found.low * 40, found.high * 40) == (exact.ppf(0.05), exact.ppf(0.95))
+    assert found.se == pytest.approx(exact.std() / 40, rel=0.02)
+    assert found.mean == 0.25 and found.n == 40
+
+
+def test_the_bootstrap_of_two_in_closed_form() -> None:
+    # Resamples of differences 0 and 1 have the means 0, 1/2, 1/2, 1.
+    for confidence, low, high in ((0.95, 0, 1), (0.4, 0.5, 0.5)):
+        found = bootstrap_interval(items([0, 0]), items([0, 1]), confidence)
+        assert (found.low, found.high) == (low, high)
+
+
+def test_the_bootstrap_is_students_when_tasks_are_many_and_normal() -> None:
+    rng = np.random.default_rng(2)
+    a, b = items(rng.normal(size=400).tolist()), items(rng.normal(0.3, 2, size=400).tolist())
+    student, found = paired_interval(a, b), bootstrap_interval(a, b, seed=5)
+    assert (found.low, found.high) == pytest.approx((student.low, student.high), abs=0.02)
+    assert found == bootstrap_interval(a, b, seed=5) != bootstrap_interval(a, b, seed=6)
+
+
+def test_the_bootstrap_at_its_edges() -> None:
+    same = bootstrap_interval(items([1, 2, 3]), items([2, 3, 4]))
+    assert (same.low, same.mean, same.high, same.se) == (1, 1, 1, 0)
+    assert bootstrap_interval({"a": 1.0}, {"a": 2.0}).high == math.inf
+    with pytest.raises(ValueError):
+        bootstrap_interval({"a": 1.0}, {"b": 1.0})
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,9 @@ def test_equal_budgets() -> None:
     dpo = learner(config)
     sft = learner(replace(config, strategy="sft"))
     hindsight = learner(replace(config, strategy="chain-of-hindsight"))
-    assert isinstance(dpo, dpo_learner.Preference) and isinstance(sft, SFT) and isinstance(hindsight, Hindsight)
+    assert isinstance(dpo, dpo_learner.Preference)
+    assert isinstance(sft, SFT)
+    assert isinstance(hindsight, Hindsight)
     # Sequences a pair: DPO and hindsight two, the control one.
     assert 2 * dpo.epochs == 1 * sft.epochs == 2 * hindsight.sft.epochs == 3.0
     assert dpo.learning_rate == sft.learning_rate == hindsight.sft.learning_rate

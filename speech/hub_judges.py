@@ -1,0 +1,100 @@
+"""Judges whose weights come from a model hub: for figures to set beside published ones.
+
+    WavLMSimilarity(reference)                        # while online, or from the hub's cache
+    WavLMSimilarity(reference, model="path/to/folder")
+
+None of them is needed here: :mod:`speech.judges` has its own, whose weights are installed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from common.errors import UserError
+from speech.audio import SAMPLE_RATE, Wave
+from speech.judges import Embedding, WaveJudge, unit, usable
+
+
+class WavLMSimilarity(WaveJudge):
+    """Cosine of the speaker embeddings (x-vectors) of a clip and of a reference, 0 to 1.
+
+    WavLM (arXiv 2110.13900) with the speaker verification head of transformers. The papers' "SIM"
+    is of a WavLM-large with another head (ECAPA-TDNN): the order of systems compares, the values
+    do not. One clip is heard at a time, since these models' first layer normalises over all that
+    it is given: padding would change the result.
+    """
+
+    names = ("wavlm_similarity",)
+    worst = (0.0,)
+    SHORTEST: ClassVar[float] = 1.0
+    """Seconds; a shorter clip is repeated up to this, as the head sees 15 frames at least."""
+
+    def __init__(
+        self,
+        reference: Sequence[Wave],
+        model: str | Path = "microsoft/wavlm-base-plus-sv",
+        device: str = "cpu",
+    ) -> None:
+        """``reference``: clips of the voice; ``model``: a folder or a hub name."""
+        self.reference, self.model, self.device = reference, model, device
+
+    @functools.cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        from transformers import AutoFeatureExtractor, WavLMForXVector
+
+        from common.policies.local import no_bars
+
+        try:
+            with no_bars():
+                front = AutoFeatureExtractor.from_pretrained(self.model)
+                found = WavLMForXVector.from_pretrained(self.model)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"cannot load the speaker model {self.model!s} ({str(error).splitlines()[0]})",
+                "give a folder written by save_pretrained, or a hub name while online",
+            ) from error
+        if front.sampling_rate != SAMPLE_RATE:
+            raise UserError(
+                f"{self.model!s} hears {front.sampling_rate} Hz", f"use one for {SAMPLE_RATE} Hz"
+            )
+        return front, found.to(self.device).eval()
+
+    @functools.cached_property
+    def voice(self) -> Embedding:
+        """The reference voice ``(D,)`` of length 1.
+
+        Raises:
+            UserError: there is nothing to hear in any reference clip.
+        """
+        found = self.embed(self.reference)
+        if not found.any():
+            raise UserError("no voice in the reference recordings", "give clips of speech")
+        return unit(found.mean(axis=0))
+
+    def score(
+        self,
+        waves: Sequence[Wave],
+        texts: Sequence[str] = (),  # noqa: ARG002 - a voice is one whatever it says
+    ) -> list[dict[str, float]]:
+        cosines = self.embed(waves) @ self.voice
+        return [{"wavlm_similarity": float(np.clip(c, 0, 1))} for c in cosines]
+
+    def embed(self, waves: Sequence[Wave]) -> Embedding:
+        """The voice of each wave ``(samples,)``, ``(B, D)`` of length 1; zeros for no sound."""
+        import torch
+
+        front, model = self._loaded
+        voices = np.zeros((len(waves), model.config.xvector_output_dim), np.float32)
+        for i, wave in enumerate(waves):
+            if not usable(wave):
+                continue
+            long_enough = np.resize(wave, max(len(wave), round(self.SHORTEST * SAMPLE_RATE)))
+            given = front(long_enough, sampling_rate=SAMPLE_RATE, return_tensors="pt")
+            with torch.inference_mode():
+                voices[i] = model(given.input_values.to(self.device)).embeddings[0].cpu().numpy()
+        return unit(voices)
