@@ -23,7 +23,7 @@ from common import registry
 from common.errors import UserError
 from common.home import cache
 from common.policies import Sample, Seeds, candidate_id
-from common.policies.sampling import Steer, sample
+from common.policies.sampling import Sampled, Steer, sample
 from common.records import Candidate, Task
 from common.stages import Progress
 
@@ -180,23 +180,14 @@ class HFPolicy:
         progress: Progress | None = None,
     ) -> list[Candidate]:
         """``n`` candidates a task, task by task; ``meta["finished"]`` is false for a cut one."""
-        prompts = [self.encode_prompt(task.prompt) for task in tasks]
-        for task, prompt in zip(tasks, prompts, strict=True):
-            if not prompt:
-                raise UserError(f"task {task.id} has an empty prompt", "give every task a prompt")
-        groups = sample(
-            self.model,
-            prompts,
+        groups = self.sample(
+            [task.prompt for task in tasks],
             n=n,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            eos=self.tokenizer.eos_token_id,
-            pad=self.tokenizer.pad_token_id,
             seeds=[seeds(task, index) for task in tasks for index in range(n)],
-            batch_size=self.batch_size,
-            steer=self.steer([t.prompt for t in tasks for _ in range(n)]) if self.steer else None,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            max_new_tokens=max_new_tokens,
             progress=progress,
         )
         return [
@@ -213,6 +204,43 @@ class HFPolicy:
             for task, group in zip(tasks, groups, strict=True)
             for index, one in enumerate(group)
         ]
+
+    def sample(
+        self,
+        prompts: Sequence[str],
+        *,
+        n: int = 1,
+        seeds: Sequence[int],
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        max_new_tokens: int = 256,
+        progress: Progress | None = None,
+    ) -> list[list[Sampled]]:
+        """``n`` completions a prompt as tokens; ``seeds`` has a number for each, prompt by prompt.
+
+        The very tokens that were drawn: text would not always come back as the same ones. Raises
+        :class:`UserError` for an empty prompt.
+        """
+        encoded = {prompt: self.encode_prompt(prompt) for prompt in set(prompts)}
+        for prompt, ids in encoded.items():
+            if not ids:
+                raise UserError(f"{prompt!r} is an empty prompt", "give every task a prompt")
+        return sample(
+            self.model,
+            [encoded[prompt] for prompt in prompts],
+            n=n,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            eos=self.tokenizer.eos_token_id,
+            pad=self.tokenizer.pad_token_id,
+            seeds=seeds,
+            batch_size=self.batch_size,
+            steer=self.steer([p for p in prompts for _ in range(n)]) if self.steer else None,
+            progress=progress,
+        )
 
     def logprobs(self, prompts: Sequence[str], completions: Sequence[str]) -> LogProbs:
         """Teacher-forced log-probabilities of ``completions``, at temperature 1."""

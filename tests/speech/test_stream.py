@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.policies.sampling import forced_scores
 from speech.lm import stream
 from speech.segmentation import SILENCE, Segment
 from speech.text import WORD_END
@@ -91,3 +94,33 @@ def test_whatever_the_mask_admits_reads_the_text_in_order(
     spoken = [s for s in symbols if s in PHONES]
     assert spoken == [phone for phone in line if phone != WORD_END]
     assert stream.frames(" ".join(symbols))[0]
+
+
+@given(st.lists(recordings(), min_size=1, max_size=3), st.integers(0, 2**32))
+def test_all_steps_at_once_are_the_steps_one_by_one(
+    found: list[tuple[list[str], list[Segment], list[int]]], seed: int
+) -> None:
+    """Scores equal to the last bit, in the gradient too; what a batch pads with does not matter."""
+    prompts = [stream.prompt(line) for line, _, _ in found]
+    ids = [
+        TOKENIZER(stream.completion(segments, codes))["input_ids"] for _, segments, codes in found
+    ]
+    tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(one) for one in ids], batch_first=True)
+    real = torch.arange(tokens.shape[1]) < torch.tensor([[len(one)] for one in ids])
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(*tokens.shape, len(TOKENIZER), generator=generator, requires_grad=True)
+    weight = torch.randn(*logits.shape, generator=generator) * real[..., None]
+    answers = []
+    for steer in (
+        stream.Monotonic(TOKENIZER, prompts, longest=4),
+        partial(stream.Monotonic(TOKENIZER, prompts, longest=4)),  # which hides its batched form
+    ):
+        scores = forced_scores(steer, tokens, logits)
+        (gradient,) = torch.autograd.grad(
+            (scores.masked_fill(scores.isinf(), 0) * weight).sum(), logits
+        )
+        answers.append((scores[real], gradient))
+    assert torch.equal(answers[0][0], answers[1][0])
+    assert (
+        torch.allclose(answers[0][1], answers[1][1], atol=1e-6) and answers[0][1].isfinite().all()
+    )
