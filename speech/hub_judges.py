@@ -47,7 +47,7 @@ class WavLMSimilarity(WaveJudge):
     def _loaded(self) -> tuple[Any, Any]:
         from transformers import AutoFeatureExtractor, WavLMForXVector
 
-        from common.policies.local import no_bars
+        from common.policies.weights import no_bars
 
         try:
             with no_bars():

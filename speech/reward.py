@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import UserError
-from common.policies.local import digest
+from common.policies.weights import digest
 from common.records import identity
 from common.stages import Context
 from speech.audio import SAMPLE_RATE, Wave

@@ -21,7 +21,8 @@ from trl.trainer.reward_trainer import RewardTrainer
 
 from common.errors import UserError
 from common.learners import data
-from common.policies.local import HFPolicy, digest, no_bars
+from common.policies.local import HFPolicy
+from common.policies.weights import digest, no_bars
 from common.records import Candidate, Preference, Task, identity
 from common.stages import Context
 

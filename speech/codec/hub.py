@@ -128,7 +128,7 @@ class TransformersCodec(nn.Module):
         """
         import transformers
 
-        from common.policies.local import no_bars
+        from common.policies.weights import no_bars
 
         network_class = getattr(transformers, cls.CLASSES[kind])
         try:

@@ -70,7 +70,7 @@ class PretrainedCodec(nn.Module):
         """Load a transformers checkpoint by hub name or from a folder."""
         from transformers import EncodecModel
 
-        from common.policies.local import no_bars
+        from common.policies.weights import no_bars
 
         try:
             with no_bars():

@@ -70,6 +70,7 @@ def override(config: AlignConfig, settings: Sequence[str]) -> AlignConfig:
             known = ", ".join(asdict(config))
             raise UserError(f"no setting {setting!r}", f"write name=value; names: {known}")
         kind = type(getattr(config, name))
+        typed: Any
         try:
             typed = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
         except (ValueError, KeyError):
