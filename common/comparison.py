@@ -28,7 +28,8 @@ class Change:
     """One metric of one method. Means are over runs; ``se`` is the standard error over runs.
 
     ``relative`` is the change as a share of the starter's mean. ``win``, ``tie`` and ``lose`` are
-    shares of the pairs of run and task in which the final policy was better, equal or worse.
+    shares of the pairs of run and task in which the final policy was better, equal or worse; of a
+    metric without a direction all are ties.
     """
 
     starter: float
@@ -110,7 +111,8 @@ def change(starters: Sequence[Metric], finals: Sequence[Metric]) -> Change:
         dict(zip(tasks, before.mean(0).tolist(), strict=True)),
         dict(zip(tasks, after.mean(0).tolist(), strict=True)),
     )
-    gains = (after - before) * (1 if starters[0].better == "higher" else -1)
+    sign = {"higher": 1, "lower": -1, "neither": 0}[starters[0].better]
+    gains = (after - before) * sign
     mean = float(before.mean())
     return Change(
         starter=mean,

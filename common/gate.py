@@ -138,8 +138,8 @@ class Gate:
         """Compare the metrics of the last kept round with those of this one.
 
         Raises:
-            ValueError: a metric that the gate looks at is missing, has no items, or its items are
-                not of the same tasks.
+            ValueError: a metric that the gate looks at is missing, has no items or no direction,
+                or its items are not of the same tasks.
         """
         pairs = {name: (_find(before, name), _find(after, name)) for name in self._names()}
         for name, (old, new) in pairs.items():
@@ -174,6 +174,8 @@ def _find(metrics: Sequence[Metric], name: str) -> Metric:
         if metric.name == name:
             if not metric.items:
                 raise ValueError(f"metric {name!r} has no items, so the gate cannot compare it")
+            if metric.better == "neither":
+                raise ValueError(f"metric {name!r} has no direction that would be a gain")
             return metric
     known = ", ".join(metric.name for metric in metrics) or "none"
     raise ValueError(f"the gate looks at {name!r}, but what is measured is: {known}")

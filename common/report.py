@@ -58,9 +58,14 @@ def paired(before: Metric, after: Metric) -> PairedInterval | None:
 
 
 def verdict(metric: Metric, difference: PairedInterval) -> str:
-    """``better``, ``worse`` or ``no difference shown``, by whether the interval excludes zero."""
+    """``better``, ``worse`` or ``no difference shown``, by whether the interval excludes zero.
+
+    A metric without a direction has only ``changed``.
+    """
     if difference.low <= 0 <= difference.high:
         return "no difference shown"
+    if metric.better == "neither":
+        return "changed"
     return "better" if (difference.low > 0) == (metric.better == "higher") else "worse"
 
 
@@ -155,7 +160,8 @@ def _figure(name: str, rounds: Sequence[Round]) -> str:
                 i, metric.value, se, fmt="o", color="#2563eb", mfc=fill, capsize=3, lw=1, ms=6
             )
         direction = points[0][1].better if points else "higher"
-        axes.set_title(f"{name} ({direction} is better)", fontsize=10, loc="left")
+        said = "" if direction == "neither" else f" ({direction} is better)"
+        axes.set_title(f"{name}{said}", fontsize=10, loc="left")
         axes.set_xlabel("round", fontsize=9)
         axes.set_xticks([r.index for r in rounds])
         axes.tick_params(labelsize=8)

@@ -19,6 +19,8 @@ recogniser, a speaker encoder and a quality model.
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -46,8 +48,11 @@ if TYPE_CHECKING:  # torch takes seconds to import, a mistyped setting should no
 Pairs = Literal["self", "golden", "both", "human"]
 Strategy = Literal["dpo", "sft", "chain-of-hindsight", "ppo", "grpo", "best-of-n"]
 Rank = Literal["reward", "pareto"]
-LOWER = frozenset({"wer", "cer", "phone_error"})
+RewardKind = Literal["tokens", "wave"]
+LOWER = frozenset({"wer", "cer", "phone_error", "repetition", "early_stop", "duration_error"})
 """Scores of which less is better."""
+NEITHER = frozenset({"duration_ratio"})
+"""Scores of which neither less nor more is."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,12 @@ class AlignConfig:
     """Whether pairs of earlier rounds are learnt from again."""
     reference: Literal["previous", "start"] = "previous"
     """The policy that a round must not leave: as the round found it, or as the run started."""
+    reward_model: RewardKind = "tokens"
+    """What the reward model of ppo, grpo and best-of-n judges: the codec tokens, or their sound."""
+    kl_coef: float = 0.05
+    """What ppo and grpo pay for leaving the reference, in normalised rewards a nat."""
+    max_pairs: int = 0
+    """At most so many pairs a round, drawn at random; 0 learns from all."""
     beta: float = 0.1
     nll_weight: float = 0.5
     learning_rate: float = 1e-4
@@ -110,13 +121,15 @@ class AlignConfig:
     def __post_init__(self) -> None:
         least = {"rounds": 1, "texts": 2, "samples": 2, "dev_texts": 2, "test_samples": 1,
                  "pairs_per_text": 1, "batch_size": 1, "max_new_tokens": 1, "test_texts": 0,
-                 "steps": 0, "grad_accum": 1, "max_length": 2, "lora": 0, "best_of": 1}  # fmt: skip
+                 "steps": 0, "grad_accum": 1, "max_length": 2, "lora": 0, "best_of": 1,
+                 "max_pairs": 0}  # fmt: skip
         if self.pairs == "golden":
             least["samples"] = 1
         for name, minimum in least.items():
             if getattr(self, name) < minimum:
                 raise UserError(f"{name}={getattr(self, name)}", f"give {minimum} or more")
-        for name, known in (("pairs", Pairs), ("strategy", Strategy), ("rank", Rank)):
+        for name, known in (("pairs", Pairs), ("strategy", Strategy), ("rank", Rank),
+                            ("reward_model", RewardKind)):  # fmt: skip
             if getattr(self, name) not in get_args(known):
                 remedy = f"use {', '.join(get_args(known))}"
                 raise UserError(f"no {name} {getattr(self, name)!r}", remedy)
@@ -207,6 +220,7 @@ class SelectSpeech:
     audible: bool = True
     accumulate: bool = False
     imitate: bool = False
+    max_pairs: int = 0
     human: Callable[[Mapping[str, Task], int], list[Preference]] | None = None
 
     def select(self, tasks: Mapping[str, Task], pool: Sequence[Candidate], ctx: Context) -> Lessons:
@@ -219,6 +233,11 @@ class SelectSpeech:
             if self.pairs in ("golden", "both"):
                 found += self._golden(tasks, fresh, number, ctx)
         found = distinct(found)
+        if 0 < self.max_pairs < len(found):
+            order = random.Random(ctx.seed_for("max_pairs", ctx.round)).sample(
+                range(len(found)), self.max_pairs
+            )
+            found = [found[i] for i in sorted(order)]
         if self.imitate:
             return Lessons(demonstrations=tuple(chosen(found)))
         return Lessons(tuple(found))
@@ -269,7 +288,12 @@ class SpeechMetrics:
     def measure(self, policy: Generator, tasks: Sequence[Task], ctx: Context) -> list[Metric]:
         same = replace(ctx, round=0)
         times = self.test_samples if tasks and tasks[0].split == "test" else self.sample.n
+        begun = time.perf_counter()
         found = Speak(self.vocoder, replace(self.sample, n=times)).propose(policy, tasks, same)
+        wall = time.perf_counter() - begun
+        said = sum(audio.duration(ctx.artifacts.path(c.artifact)) for c in found if c.artifact)
+        if said:
+            ctx.tracker.log({"measure/real_time_factor": wall / said}, ctx.round)
         by_id = {task.id: task for task in tasks}
         scores: list[dict[str, float]] = [{} for _ in found]
         for judge in self.judges:
@@ -292,6 +316,6 @@ class SpeechMetrics:
             float(spread.mean()),
             se,
             len(items),
-            better="lower" if name in LOWER else "higher",
+            better="lower" if name in LOWER else "neither" if name in NEITHER else "higher",
             items=items,
         )

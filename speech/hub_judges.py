@@ -1,7 +1,10 @@
-"""Judges whose weights come from a model hub: for figures to set beside published ones.
+r"""Judges whose weights come from a model hub: for figures to set beside published ones.
 
-    WavLMSimilarity(reference)                        # while online, or from the hub's cache
-    WavLMSimilarity(reference, model="path/to/folder")
+    upspiral speech evaluate --policy last --whisper large-v3 --utmos balacoon/utmos \
+        --wavlm microsoft/wavlm-base-plus-sv          # while online, or from the hub's cache
+
+A folder with the same files does as well as a name. ``--whisper`` is of
+:class:`speech.judges.Recogniser`, the other two are here.
 
 None of them is needed here: :mod:`speech.judges` has its own, whose weights are installed.
 """
@@ -98,3 +101,49 @@ class WavLMSimilarity(WaveJudge):
             with torch.inference_mode():
                 voices[i] = model(given.input_values.to(self.device)).embeddings[0].cpu().numpy()
         return unit(voices)
+
+
+class UTMOS(WaveJudge):
+    """Mean opinion score, 1 to 5, as UTMOS predicts it (arXiv 2204.02152; its strong learner).
+
+    ``model`` holds ``utmos.jit``: a TorchScript module from 16-bit samples ``(1, N)`` at 16 kHz to
+    a number. One clip at a time: padding would change the score.
+    """
+
+    names = ("utmos",)
+    worst = (1.0,)
+    FILE: ClassVar[str] = "utmos.jit"
+
+    def __init__(self, model: str | Path = "balacoon/utmos", device: str | None = None) -> None:
+        """``model``: a folder or a hub name; the published module asks for a GPU."""
+        import torch
+
+        self.model, self.device = model, device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+    @functools.cached_property
+    def _loaded(self) -> Any:
+        import torch
+        from transformers.utils import cached_file
+
+        try:
+            path = cached_file(str(self.model), self.FILE)
+            return torch.jit.load(path, map_location=self.device).eval()
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"cannot load UTMOS from {self.model!s} ({str(error).splitlines()[0]})",
+                f"give a folder with {self.FILE}, or a hub name while online",
+            ) from error
+
+    def score(
+        self,
+        waves: Sequence[Wave],
+        texts: Sequence[str] = (),  # noqa: ARG002 - it hears sound, not words
+    ) -> list[dict[str, float]]:
+        return [{"utmos": self._hear(w)} if usable(w) else self.lowest() for w in waves]
+
+    def _hear(self, wave: Wave) -> float:
+        import torch
+
+        samples = torch.from_numpy(np.round(np.clip(wave, -1, 1) * 32767).astype(np.int16))
+        with torch.inference_mode():
+            return float(self._loaded(samples[None].to(self.device)))

@@ -6,7 +6,7 @@
 | ``early_stop`` | 1 if the text's last word is not heard | lower |
 | ``duration_ratio`` | seconds said over :func:`expected_seconds` | 1 |
 | ``duration_error`` | size of its natural logarithm: twice is as bad as half | lower |
-| :func:`real_time_factor` | wall seconds of synthesis a second of sound | lower |
+| ``real_time_factor`` | wall seconds of synthesis a second of sound | lower |
 
 The means of the first two over clips are rates. Both are read off a recogniser's transcript: held
 to the text's phones (``speech.lm.stream.Monotonic``), the stream itself neither repeats nor leaves
@@ -14,7 +14,8 @@ out a phone, whatever can be heard. So they hold the recogniser's own errors too
 or recordings beside them.
 
 The real-time factor is a fact of the machine: it is no score, no gate may look at it, and a run
-that is resumed does not get the same one again.
+that is resumed does not get the same one again. :class:`speech.align.SpeechMetrics` tells it to the
+tracker.
 """
 
 from __future__ import annotations
@@ -143,15 +144,3 @@ class Duration(WaveJudge):
     def _rate(self, ratio: float) -> dict[str, float]:
         error = min(abs(float(np.log(ratio))), self.worst[1])
         return dict(zip(self.names, (ratio, error), strict=True))
-
-
-def real_time_factor(wall: float, waves: Sequence[Wave], sample_rate: int = SAMPLE_RATE) -> float:
-    """``wall`` seconds over the seconds of ``waves``, all of them together.
-
-    Raises:
-        ValueError: the waves have no sample.
-    """
-    samples = sum(len(wave) for wave in waves)
-    if not samples:
-        raise ValueError("nothing was said: there is no second of sound to divide by")
-    return wall * sample_rate / samples

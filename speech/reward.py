@@ -9,12 +9,16 @@ manner of LEAF, arXiv 2101.08596). Mean and spread over time become one number, 
 zero for every clip, so that the first loss is ln 2.
 
 The network never sees the text: see docs/judges.md before rewarding with it alone.
+
+:class:`SpokenReward` makes a policy's completions audible and asks that network, wherever a reward
+model of tokens (:class:`common.learners.reward.RewardModel`) could stand.
 """
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -26,11 +30,12 @@ from torch.nn import functional
 
 from common.errors import UserError
 from common.policies.weights import digest
-from common.records import identity
-from common.stages import Context
+from common.records import Preference, identity
+from common.stages import Context, Progress
 from speech.audio import SAMPLE_RATE, Wave
 from speech.ctc import Block, CTCConfig
 from speech.judges import WaveJudge, usable
+from speech.speaker import Speaker
 from speech.training import cosine, generator, run_steps
 
 BOUND = 10.0
@@ -220,6 +225,55 @@ class WaveReward(WaveJudge):
         network = WaveNetwork(NetworkConfig(**settings))
         network.load_state_dict(load_file(str(folder / "model.safetensors")))
         return cls(network, training)
+
+
+class SpokenReward:
+    """A :class:`WaveReward` of completions, which a speaker says aloud first.
+
+    Fitting and scoring cost as much as saying, most of a sample's price.
+    """
+
+    def __init__(
+        self, speaker: Callable[[], Speaker], training: WaveTraining | None = None
+    ) -> None:
+        """``speaker`` is asked for when something is first said."""
+        self.wave, self._make = WaveReward(training=training), speaker
+
+    @functools.cached_property
+    def speaker(self) -> Speaker:
+        return self._make()
+
+    def fit(self, preferences: Sequence[Preference], ctx: Context) -> Mapping[str, float]:
+        """Train on ``preferences``; what comes back is as of :meth:`WaveReward.fit`."""
+        said = list(dict.fromkeys(text for p in preferences for text in (p.chosen, p.rejected)))
+        waves = dict(zip(said, self._waves(said, ctx.progress), strict=True))
+        return self.wave.fit([(waves[p.chosen], waves[p.rejected]) for p in preferences], ctx)
+
+    def score(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:  # noqa: ARG002
+        """The reward of each completion; the lowest where nothing can be heard."""
+        return [row["reward"] for row in self.wave.score(self._waves(completions))]
+
+    def _waves(self, completions: Sequence[str], progress: Progress | None = None) -> list[Wave]:
+        import soxr
+
+        rate = self.speaker.codec.sample_rate
+        waves = self.speaker.waves(completions, progress)
+        if rate == SAMPLE_RATE:
+            return waves
+        return [soxr.resample(w, rate, SAMPLE_RATE).astype(np.float32) for w in waves]
+
+    def fingerprint(self) -> str:
+        """A hash of the network's weights."""
+        return digest(self.wave.network.state_dict())
+
+    def save(self, folder: Path) -> None:
+        """As :meth:`WaveReward.save`."""
+        self.wave.save(folder)
+
+    def restore(self, folder: Path) -> None:
+        """Take the weights that :meth:`save` wrote."""
+        saved = WaveReward.load(folder).network
+        self.wave.network.load_state_dict(saved.state_dict())
 
 
 def level(wave: Wave) -> Wave:

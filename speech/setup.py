@@ -38,6 +38,7 @@ from speech.judges import Quality, Recogniser, SpeakerSimilarity, WaveJudge
 from speech.listen import human
 from speech.lm import stream
 from speech.lm.single import FILE, SingleStream, detect
+from speech.measures import Duration, Fluency
 from speech.speaker import Golden, Speaker, recordings_of
 from speech.strategies import learner, wrapped
 from speech.tasks import recorded_tasks, tasks
@@ -90,7 +91,8 @@ def settings(run: Run | None) -> AlignConfig:
 
 def beginning(config: AlignConfig) -> HFPolicy:
     """The policy that a run of ``config`` starts from, ready to be restored to what it became."""
-    return wrapped(config, load_policy(config.policy))
+    policy = load_policy(config.policy)
+    return wrapped(config, policy, lambda: speaker_of(config, policy))
 
 
 def is_pair(policy: HFPolicy) -> bool:
@@ -132,8 +134,10 @@ def speaking(name: str, codec: str | None = None) -> tuple[HFPolicy, Speaker, Al
     return policy, speaker_of(config, policy), config
 
 
-def judges(corpus: Corpus, voices: VoicePrompts | None = None) -> list[WaveJudge]:
-    """The judges that evaluate; none of them rewards.
+def judges(
+    corpus: Corpus, voices: VoicePrompts | None = None, recogniser: str | None = None
+) -> list[WaveJudge]:
+    """The judges that evaluate; none of them rewards. ``recogniser`` as of :class:`Recogniser`.
 
     Similarity is to each task's voice prompt, or to the one speaker of the corpus; it is left out
     where there are several and no prompts.
@@ -145,7 +149,8 @@ def judges(corpus: Corpus, voices: VoicePrompts | None = None) -> list[WaveJudge
         similarity = [OwnVoice({u.id: u.path for u in voices.chosen.values()})]
     elif len({u.speaker for u in train}) == 1:
         similarity = [SpeakerSimilarity(voice_of(corpus))]
-    return [Recogniser(cpu_threads=threads), *similarity, Quality(cpu_threads=threads)]
+    heard = [Fluency(recogniser, cpu_threads=threads), *similarity, Quality(cpu_threads=threads)]
+    return [*heard, Duration(corpus)]
 
 
 def sampler(config: AlignConfig) -> Sample:
@@ -176,8 +181,8 @@ def text_tasks(texts: Sequence[str], speaker: Speaker | None = None) -> list[Tas
 def helper(config: AlignConfig, team: Team) -> None:
     """What every process but the main one does: help to learn until the run has ended."""
     policy = load_policy(config.policy)
-    speaker_of(config, policy)  # which sets the token that ends a completion
-    Together(learner(config), team).serve(policy)
+    speaker = speaker_of(config, policy)  # which sets the token that ends a completion
+    Together(learner(config, lambda: speaker), team).serve(policy)
 
 
 def rewarding(config: AlignConfig, corpus: Corpus) -> tuple[list[WaveJudge], dict[str, Direction]]:
@@ -255,9 +260,10 @@ def build(config: AlignConfig) -> Loop:
             audible=bool(reward),
             accumulate=config.accumulate,
             imitate=config.strategy == "sft",
+            max_pairs=config.max_pairs,
             human=partial(human, Store(), config.ratings) if config.ratings else None,
         ),
-        learn=learner(config),
+        learn=learner(config, lambda: speaker),
         measure=SpeechMetrics(
             speaker,
             [*evaluate, *(j for j in reward if isinstance(j, CTCJudge))],

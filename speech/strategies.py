@@ -8,31 +8,43 @@
 | best-of-n | a reward model; the policy stays and says the best of N | ``epochs`` |
 | ppo, grpo | a reward model, then the policy from its own samples | ``epochs``, then samples |
 
-So all but the last see equally many sequences a round; what each takes is in the comparison.
+So all but the last see equally many sequences a round; what each takes is in the comparison. The
+reward model reads tokens or hears the sound (``reward_model``). PPO and GRPO sample at the run's
+temperature, as many completions a round as the round proposed.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 from common.distributed import world
 from common.errors import UserError
 from common.policies.local import HFPolicy
-from common.stages import Learner
+from common.records import Lessons
+from common.stages import Context, Learner
 from speech.align import AlignConfig
+from speech.lm import stream
+from speech.speaker import Speaker
 
-GOOD, BAD = "<good>", "<bad>"
-"""Labels of hindsight: symbols of their own, for the codec language model has no words."""
+if TYPE_CHECKING:
+    from common.learners.grpo import GRPO
+    from common.learners.ppo import PPO
+
+ROLLOUTS = 64
+"""Completions that PPO and GRPO draw before they learn from them."""
 
 
-def learner(config: AlignConfig) -> Learner:
-    """How ``config`` learns.
+def learner(config: AlignConfig, speaker: Callable[[], Speaker]) -> Learner:
+    """How ``config`` learns; ``speaker`` is who makes samples audible for a reward model of sound.
 
     A step takes ``batch_size * grad_accum`` pairs over all processes.
 
     Raises:
-        UserError: there are more processes than pairs in a step, or they do not share evenly.
+        UserError: processes that cannot share a step's pairs evenly, or that the strategy has no
+            use for.
     """
     # The libraries of learning take seconds to import: not for `say`.
     if config.strategy == "dpo":
@@ -53,24 +65,77 @@ def learner(config: AlignConfig) -> Learner:
         from common.learners.hindsight import Hindsight
         from common.learners.sft import SFT
 
-        return Hindsight(GOOD, BAD, SFT(**_shared(config)))
+        return Hindsight(stream.GOOD, stream.BAD, SFT(**_shared(config)))
     if config.strategy == "best-of-n":
         from common.policies.best_of import FitReward
 
         return FitReward()
-    raise UserError(f"{config.strategy} is not there yet", "use dpo")
+    if world() > 1:
+        raise UserError(
+            f"{config.strategy} learns in one process, these are {world()}",
+            "start it without accelerate launch, or use another strategy",
+        )
+    sampled = _sampled(config)
+    if config.reward_model == "wave":
+        return Heard(sampled, speaker)
+    return sampled
 
 
-def wrapped(config: AlignConfig, policy: HFPolicy) -> HFPolicy:
+def _sampled(config: AlignConfig) -> PPO | GRPO:
+    """PPO or GRPO, fitting a reward model of tokens unless it is given another reward."""
+    from common.learners.grpo import GRPO
+    from common.learners.ppo import PPO
+    from common.learners.reward import RewardTraining
+
+    settings: dict[str, Any] = {
+        "reward_training": RewardTraining(**_shared(config)),
+        "kl_coef": config.kl_coef,
+        "rollouts": ROLLOUTS,
+        "iterations": max(1, config.texts * config.samples // ROLLOUTS),
+        "batch_size": config.batch_size,
+        "learning_rate": config.learning_rate,
+        "temperature": config.temperature,
+        "max_new_tokens": config.max_new_tokens,
+        "lora": config.lora or None,
+        "reference": config.reference,
+    }
+    return PPO(**settings) if config.strategy == "ppo" else GRPO(**settings)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Learn: fit a reward model of sound on the lessons, then let ``learner`` learn from it."""
+
+    learner: PPO | GRPO
+    speaker: Callable[[], Speaker]
+
+    def learn(self, policy: HFPolicy, lessons: Lessons, ctx: Context) -> Mapping[str, float]:
+        """What ``learner`` returns, and the reward model's figures under ``fitted_``."""
+        from speech.reward import SpokenReward
+
+        reward = SpokenReward(self.speaker)
+        fitted = reward.fit(lessons.preferences, ctx)
+        if not fitted["steps"]:
+            return {"pairs": fitted["pairs"], "steps": 0.0}
+        figures = replace(self.learner, reward=reward.score).learn(policy, lessons, ctx)
+        return {**figures, **{f"fitted_{name}": value for name, value in fitted.items()}}
+
+
+def wrapped(config: AlignConfig, policy: HFPolicy, speaker: Callable[[], Speaker]) -> HFPolicy:
     """``policy`` as ``config``'s strategy needs it: best-of-n puts a reward model around it."""
     if config.strategy != "best-of-n":
         return policy
     from common.learners.reward import RewardModel, RewardTraining
-    from common.policies.best_of import BestOf
+    from common.policies.best_of import BestOf, Fitted
+    from speech.reward import SpokenReward
 
-    training = RewardTraining(**_shared(config))
-    best = BestOf(policy, RewardModel.from_policy(policy, training), config.best_of)
-    return cast(HFPolicy, best)  # it passes on whatever it does not do itself
+    reward: Fitted
+    if config.reward_model == "wave":
+        reward = SpokenReward(speaker)
+    else:
+        reward = RewardModel.from_policy(policy, RewardTraining(**_shared(config)))
+    # It passes on whatever it does not do itself.
+    return cast(HFPolicy, BestOf(policy, reward, config.best_of))
 
 
 def _shared(config: AlignConfig, passes: int = 1) -> dict[str, Any]:

@@ -16,18 +16,34 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from common.errors import UserError
 from common.policies import Seeds, candidate_id
 from common.policies.local import HFPolicy
-from common.records import Candidate, Lessons, Task, identity
+from common.records import Candidate, Lessons, Preference, Task, identity
 from common.stages import Context, Progress
 
-if TYPE_CHECKING:  # TRL takes seconds to import
-    from common.learners.reward import RewardModel
-
 STRATEGY = "best-of-n"
+
+
+class Fitted(Protocol):
+    """A reward that is fitted on preferences, as :class:`common.learners.reward.RewardModel` is."""
+
+    def fit(self, preferences: Sequence[Preference], ctx: Context) -> Mapping[str, float]:
+        """Learn from ``preferences``; returns figures."""
+
+    def score(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+        """The reward of each completion; only differences on one prompt mean something."""
+
+    def fingerprint(self) -> str:
+        """A hash of the weights."""
+
+    def save(self, folder: Path) -> None:
+        """Write the weights."""
+
+    def restore(self, folder: Path) -> None:
+        """Take the weights that :meth:`save` wrote."""
 
 
 class BestOf:
@@ -38,7 +54,7 @@ class BestOf:
     yet picks what the policy alone would have said.
     """
 
-    def __init__(self, policy: HFPolicy, reward: RewardModel, best_of: int = 8) -> None:
+    def __init__(self, policy: HFPolicy, reward: Fitted, best_of: int = 8) -> None:
         if best_of < 1:
             raise UserError(f"best of {best_of} samples", "give best_of of 1 or more")
         self.policy, self.reward, self.best_of = policy, reward, best_of
@@ -102,5 +118,5 @@ class FitReward:
     """Learn for :class:`BestOf`: fit its reward model on the preferences of a round."""
 
     def learn(self, policy: BestOf, lessons: Lessons, ctx: Context) -> Mapping[str, float]:
-        """Nothing is done without preferences; see :meth:`RewardModel.fit` for what comes back."""
+        """Nothing is done without preferences; see :meth:`Fitted.fit` for what comes back."""
         return policy.reward.fit(lessons.preferences, ctx)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,12 @@ class Evaluate:
     """Only the first so many texts."""
     voice: Path | None = None
     """A recording that sets the voice and is the reference for similarity."""
+    whisper: str | None = None
+    """A faster-whisper model that hears in place of tiny.en: large-v3, or a folder."""
+    wavlm: str | None = None
+    """Adds speaker similarity by WavLM: microsoft/wavlm-base-plus-sv, or a folder."""
+    utmos: str | None = None
+    """Adds UTMOS: balacoon/utmos, or a folder with utmos.jit."""
     seed: int = 0
     """Another seed, another reading."""
     temperature: float = 0.7
@@ -95,34 +102,59 @@ class Evaluate:
         voice = audio.read(self.voice, allow_silence=False) if self.voice else None
         from common.stages import Context
         from common.store import Store
-        from common.tracking import Nothing
         from speech.align import SpeechMetrics
         from speech.ctc import CTCJudge
+        from speech.hub_judges import UTMOS, WavLMSimilarity
         from speech.judges import SpeakerSimilarity
-        from speech.setup import judges, sampler, speaking, text_tasks
+        from speech.setup import judges, sampler, speaking, text_tasks, voice_of
         from speech.tasks import unique
 
         policy, speaker, config = speaking(self.policy, self.codec)
         corpus = corpora.load("prompts")
         lines = own or unique(u.text for u in corpus.split("dev"))
-        evaluate = judges(corpus)
+        evaluate = judges(corpus, recogniser=self.whisper)
         if self.voice and voice is not None:
             speaker = speaker.with_voice(audio.read(self.voice, speaker.codec.sample_rate))
             similarity = SpeakerSimilarity([voice])
             similarity.voice  # noqa: B018 - heard now: a recording without a voice is a mistake
             evaluate[1] = similarity
+        if self.wavlm:
+            evaluate.append(
+                WavLMSimilarity([voice] if voice is not None else voice_of(corpus), self.wavlm)
+            )
+        if self.utmos:
+            evaluate.append(UTMOS(self.utmos))
         tasks = text_tasks(lines[: self.count], speaker)
         sample = replace(sampler(config), n=1, temperature=self.temperature)
         store = Store()
         scratch = store.folder("evaluate")
-        context = Context(self.seed, 0, store.artifacts, Nothing(), out.progress(), scratch)
+        pace = _Figures()
+        context = Context(self.seed, 0, store.artifacts, pace, out.progress(), scratch)
         found = SpeechMetrics(speaker, [*evaluate, CTCJudge()], sample).measure(
             policy, tasks, context
         )
         rows = [(m.name, m.value, m.se, m.n) for m in found]
         out.table(("score", "mean", "standard error", "n"), rows)
-        facts = {m.name: {"mean": m.value, "se": m.se, "n": m.n} for m in found}
-        return {"policy": self.policy, "scores": facts, "texts": [t.reference for t in tasks]}
+        facts: dict[str, Any] = {m.name: {"mean": m.value, "se": m.se, "n": m.n} for m in found}
+        factor = pace.values.get("measure/real_time_factor")
+        if factor is not None:
+            out.print(f"{factor:.2f} seconds of work a second of sound")
+        return {
+            "policy": self.policy,
+            "scores": facts,
+            "real_time_factor": factor,
+            "texts": [t.reference for t in tasks],
+        }
+
+
+class _Figures:
+    """A tracker that keeps the newest value of each figure."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+
+    def log(self, values: Mapping[str, float], step: int) -> None:  # noqa: ARG002
+        self.values |= values
 
 
 def check(policy: str, temperature: float) -> None:

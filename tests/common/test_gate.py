@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -163,5 +164,7 @@ def test_mistakes_of_configuration() -> None:
         Gate("cer").decide([metric([1.0])], [metric([1.0])])
     with pytest.raises(ValueError, match="no items"):
         Gate("wer").decide([Metric("wer", 1, 0, 3)], [metric([1.0])])
+    with pytest.raises(ValueError, match="no direction"):
+        Gate("wer").decide([replace(metric([1.0]), better="neither")], [metric([1.0])])
     with pytest.raises(ValueError, match="confidence"):
         Gate("wer", confidence=95)

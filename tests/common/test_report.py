@@ -74,7 +74,8 @@ def test_paired_interval_is_students() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sign", "better", "said"), [(1, "higher", "better"), (1, "lower", "worse")]
+    ("sign", "better", "said"),
+    [(1, "higher", "better"), (1, "lower", "worse"), (1, "neither", "changed")],
 )
 def test_verdict_knows_the_direction(sign: int, better: str, said: str) -> None:
     up = {task: value + sign * 0.1 for task, value in BEFORE.items()}

@@ -10,14 +10,17 @@ import pytest
 
 from common.errors import UserError
 from common.learners import dpo as dpo_learner
+from common.learners.grpo import GRPO
 from common.learners.hindsight import Hindsight
+from common.learners.ppo import PPO
 from common.learners.sft import SFT
 from common.records import Candidate, Preference, Task
 from common.stages import Context
 from common.tracking import Nothing
 from speech.align import AlignConfig, SelectSpeech
 from speech.commands.align import override
-from speech.strategies import learner
+from speech.speaker import Speaker
+from speech.strategies import ROLLOUTS, Heard, learner
 from tests.common.toy import quiet
 
 TASKS = {name: Task(name, f"say {name}") for name in ("a", "b")}
@@ -41,6 +44,10 @@ def candidates(round: int) -> list[Candidate]:
         for task in TASKS
         for i in range(3)
     ]
+
+
+def nobody() -> Speaker:
+    raise AssertionError("nothing needs to be heard")
 
 
 SELECT = SelectSpeech("self", {"ctc": "higher"}, 1, 0.1, {})
@@ -97,15 +104,33 @@ def test_people_s_pairs_need_no_samples(tmp_path: Path) -> None:
 
 def test_equal_budgets() -> None:
     config = AlignConfig(epochs=1.5)
-    dpo = learner(config)
-    sft = learner(replace(config, strategy="sft"))
-    hindsight = learner(replace(config, strategy="chain-of-hindsight"))
+    dpo = learner(config, nobody)
+    sft = learner(replace(config, strategy="sft"), nobody)
+    hindsight = learner(replace(config, strategy="chain-of-hindsight"), nobody)
     assert isinstance(dpo, dpo_learner.Preference)
     assert isinstance(sft, SFT)
     assert isinstance(hindsight, Hindsight)
     # Sequences a pair: DPO and hindsight two, the control one.
     assert 2 * dpo.epochs == 1 * sft.epochs == 2 * hindsight.sft.epochs == 3.0
     assert dpo.learning_rate == sft.learning_rate == hindsight.sft.learning_rate
+    for strategy, kind in (("ppo", PPO), ("grpo", GRPO)):
+        sampling = learner(replace(config, strategy=strategy), nobody)  # type: ignore[arg-type]
+        assert isinstance(sampling, kind)
+        assert sampling.reward_training.epochs == dpo.epochs
+        # As many samples as the round proposed, drawn at the run's temperature.
+        assert sampling.iterations * ROLLOUTS == config.texts * config.samples
+        assert sampling.temperature == config.temperature
+        heard = learner(replace(config, strategy=strategy, reward_model="wave"), nobody)  # type: ignore[arg-type]
+        assert heard == Heard(sampling, nobody)
+
+
+def test_at_most_so_many_pairs(tmp_path: Path) -> None:
+    every = replace(SELECT, accumulate=True, per_text=2)
+    whole = chosen_of(every, tmp_path)
+    some = chosen_of(replace(every, max_pairs=3), tmp_path)
+    assert len(some) == 3 and [pair for pair in whole if pair in some] == some
+    assert some == chosen_of(replace(every, max_pairs=3), tmp_path)
+    assert chosen_of(replace(every, max_pairs=len(whole)), tmp_path) == whole
 
 
 @pytest.mark.parametrize(
@@ -116,6 +141,8 @@ def test_equal_budgets() -> None:
         ({"strategy": "magic"}, "no strategy 'magic'"),
         ({"rank": "taste"}, "no rank 'taste'"),
         ({"best_of": 0}, "best_of=0"),
+        ({"reward_model": "ears"}, "no reward_model 'ears'"),
+        ({"max_pairs": -1}, "max_pairs=-1"),
     ],
 )
 def test_settings_that_cannot_be(changes: dict[str, str], said: str) -> None:

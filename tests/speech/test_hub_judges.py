@@ -10,7 +10,7 @@ import torch
 
 from common.errors import UserError
 from speech.audio import Wave
-from speech.hub_judges import WavLMSimilarity
+from speech.hub_judges import UTMOS, WavLMSimilarity
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +83,24 @@ def test_what_cannot_be_heard_and_what_is_no_model(checkpoint: Path, tmp_path: P
         WavLMSimilarity([silent], checkpoint).voice  # noqa: B018
     with pytest.raises(UserError, match="cannot load the speaker model"):
         WavLMSimilarity([tone(120)], tmp_path).voice  # noqa: B018
+
+
+class Loudness(torch.nn.Module):
+    """Of the published module's form: 16-bit samples in, a number out."""
+
+    def forward(self, samples: torch.Tensor) -> torch.Tensor:
+        return 1.0 + 4.0 * (samples.float() / 32767).abs().max()
+
+
+def test_utmos_is_a_script_of_samples(tmp_path: Path) -> None:
+    torch.jit.script(Loudness()).save(tmp_path / "utmos.jit")
+    judge = UTMOS(tmp_path, "cpu")
+    half = 0.5 * tone(200) / np.abs(tone(200)).max()
+    scores = judge.score([half, 2 * half, 3 * half, np.zeros(16_000, np.float32)])
+    assert [s["utmos"] for s in scores] == pytest.approx([3, 5, 5, 1], abs=1e-3)
+    with pytest.raises(UserError, match=r"cannot load UTMOS from .*give a folder"):
+        UTMOS(tmp_path / "nowhere", "cpu").score([half])
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "utmos.jit").write_bytes(b"no script")
+    with pytest.raises(UserError, match="cannot load UTMOS"):
+        UTMOS(tmp_path / "broken", "cpu").score([half])

@@ -87,14 +87,6 @@ def test_durations_against_recordings_and_pace(tmp_path: Path) -> None:
         measures.seconds_per_phone(Corpus("none", corpus.utterances[1:]))
 
 
-def test_real_time_factor() -> None:
-    waves = [np.zeros(16_000, np.float32), np.zeros(48_000, np.float32)]
-    assert measures.real_time_factor(2.0, waves) == 0.5
-    assert measures.real_time_factor(2.0, waves, 32_000) == 1.0
-    with pytest.raises(ValueError, match="nothing was said"):
-        measures.real_time_factor(1.0, [np.zeros(0, np.float32)])
-
-
 def test_loops_and_early_stops_of_recordings_are_heard() -> None:
     try:
         found = corpora.load("prompts").split("train")

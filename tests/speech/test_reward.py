@@ -13,8 +13,21 @@ import torch
 from scipy.stats import binomtest
 
 from common.errors import UserError
+from common.records import Preference
+from speech import corpora
+from speech.align import AlignConfig
 from speech.audio import SAMPLE_RATE, Wave
-from speech.reward import BOUND, NetworkConfig, WaveNetwork, WaveReward, WaveTraining, stack
+from speech.lm.stream import CODE
+from speech.reward import (
+    BOUND,
+    NetworkConfig,
+    SpokenReward,
+    WaveNetwork,
+    WaveReward,
+    WaveTraining,
+    stack,
+)
+from speech.setup import load_policy, speaker_of
 from tests.common.tiny import context
 from tests.speech.test_judges import clips, unheard
 
@@ -149,3 +162,34 @@ def test_what_cannot_be_judged_or_learnt_from(recordings: list[Wave], tmp_path: 
     assert torch.equal(before, judge.network.state_dict()["stem.weight"])
     with pytest.raises(UserError, match="no reward model"):
         WaveReward.load(tmp_path)
+
+
+def test_completions_are_heard(tmp_path: Path) -> None:
+    """What was recorded is told from the same phones with codes drawn at random."""
+    speaker = speaker_of(AlignConfig(), load_policy("starter"))
+    recorded = [u for u in corpora.load("prompts").split("train") if 3 <= len(u.text.split()) <= 6][
+        :8
+    ]
+    golden = [text for u in recorded if (text := speaker.golden(u))]
+    assert len(golden) >= 6
+    rng = np.random.default_rng(0)
+    broken = [CODE.sub(lambda _: f"<c{rng.integers(256)}>", text) for text in golden]
+    pairs = [
+        Preference(str(i), str(i), 1, "", good, bad, 1.0, "golden")
+        for i, (good, bad) in enumerate(zip(golden, broken, strict=True))
+    ]
+    reward = SpokenReward(lambda: speaker, WaveTraining(steps=25, batch_size=6, seconds=1.0))
+    fresh, nothing = reward.fingerprint(), [""]
+    assert reward.score(["", ""], golden[:2]) == [0.0, 0.0]
+    figures = reward.fit(pairs, context(tmp_path))
+    assert figures["pairs"] == len(pairs) and figures["steps"] == 25
+    assert reward.fingerprint() != fresh
+    better, worse = (reward.score([""] * len(pairs), side) for side in (golden, broken))
+    assert sum(a > b for a, b in zip(better, worse, strict=True)) >= len(pairs) - 1
+    waves = speaker.waves(golden)
+    assert better == [row["reward"] for row in reward.wave.score(waves)]
+    assert reward.score([""], nothing) == [-BOUND]
+    reward.save(tmp_path / "saved")
+    same = SpokenReward(lambda: speaker)
+    same.restore(tmp_path / "saved")
+    assert same.fingerprint() == reward.fingerprint()

@@ -26,7 +26,7 @@ from speech.judges import SpeakerSimilarity
 from speech.lm import ar, stream
 from speech.lm.nar import MaskedCodes, NARConfig
 from speech.setup import judges, load_policy, rewarding, speaker_of, text_tasks
-from speech.speaker import Coder, Voice
+from speech.speaker import Coder, Speaker, Voice
 from speech.strategies import learner
 from speech.tasks import recorded_tasks, tasks
 from speech.text import phonemes
@@ -209,13 +209,20 @@ def test_who_rewards_does_not_evaluate(tmp_path: Path) -> None:
             rewarding(config, own)
 
 
+def nobody() -> Speaker:
+    raise AssertionError("nothing needs to be heard")
+
+
 def test_a_step_has_as_many_pairs_however_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     config = AlignConfig(batch_size=16, grad_accum=8)
     for processes in (1, 2, 4, 16, 64, 128):
         monkeypatch.setenv("WORLD_SIZE", str(processes))
-        made = learner(config)
+        made = learner(config, nobody)
         assert isinstance(made, Preference)
         assert made.batch_size * made.grad_accum * processes == 128
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(UserError, match="3 processes cannot share 16 x 8 pairs"):
-        learner(config)
+        learner(config, nobody)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="ppo learns in one process"):
+        learner(replace(config, strategy="ppo"), nobody)
