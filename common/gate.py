@@ -121,8 +121,10 @@ class Gate:
     improved on average. At 0.95 it is a one-sided test at the 5% level, which with few dev tasks
     sends many real but small improvements back.
 
-    ``guards`` are metrics that may not get worse by more than one standard error of their paired
-    difference. A value that is not finite on either side sends the round back.
+    ``guards`` are metrics that may not be worse than at the run's start by more than one standard
+    error of their paired difference. The last kept round is no yardstick for them: many small
+    losses would add up unseen, and one lucky round would bar all that follow. A value that is not
+    finite sends the round back.
     """
 
     metric: str
@@ -134,14 +136,23 @@ class Gate:
         if not 0.5 <= self.confidence < 1:
             raise ValueError(f"the gate's confidence {self.confidence} is not in [0.5, 1)")
 
-    def decide(self, before: Sequence[Metric], after: Sequence[Metric]) -> Decision:
+    def decide(
+        self,
+        before: Sequence[Metric],
+        after: Sequence[Metric],
+        start: Sequence[Metric] | None = None,
+    ) -> Decision:
         """Compare the metrics of the last kept round with those of this one.
+
+        ``start`` are the metrics that the run began with; without them ``before`` are.
 
         Raises:
             ValueError: a metric that the gate looks at is missing, has no items or no direction,
                 or its items are not of the same tasks.
         """
-        pairs = {name: (_find(before, name), _find(after, name)) for name in self._names()}
+        first = before if start is None else start
+        pairs = {name: (_find(first, name), _find(after, name)) for name in self.guards}
+        pairs[self.metric] = (_find(before, self.metric), _find(after, self.metric))
         for name, (old, new) in pairs.items():
             values = [*old.items.values(), *new.items.values()]
             broken = sum(not math.isfinite(value) for value in values)
@@ -161,12 +172,9 @@ class Gate:
         for name in self.guards:
             guard = _gain(*pairs[name], 0.95)
             if guard.mean < 0 and -guard.mean > guard.se:
-                worse = f"{name} worse by {-guard.mean:.3g}, se {guard.se:.2g}"
+                worse = f"{name} worse than at the start by {-guard.mean:.3g}, se {guard.se:.2g}"
                 return Decision(False, f"{said}, but {worse}", gain)
         return Decision(True, said, gain)
-
-    def _names(self) -> list[str]:
-        return [self.metric, *self.guards]
 
 
 def _find(metrics: Sequence[Metric], name: str) -> Metric:

@@ -151,7 +151,26 @@ def test_guards_allow_one_standard_error() -> None:
     gate = Gate("wer", guards=["dnsmos"])
     assert gate.decide([old, before], [new, noisy]).keep
     decision = gate.decide([old, before], [new, steady])
-    assert not decision.keep and "dnsmos worse by 0.15" in decision.reason
+    assert not decision.keep and "dnsmos worse than at the start by 0.15" in decision.reason
+
+
+def test_guards_are_held_to_the_start_of_the_run() -> None:
+    """A lucky round does not bar the next one, and small losses do not add up."""
+    gate, items = Gate("wer", guards=("dnsmos",)), 0.1 * np.arange(20)
+
+    def after(wer: float, shift: float, seed: int = 0) -> list[Metric]:
+        noise = 0.3 * np.random.default_rng(seed).normal(size=20) if seed else 0.0
+        values = items + shift + noise - np.mean(noise)
+        return [metric([wer] * 20), metric([*values], "dnsmos", "higher")]
+
+    start, lucky, usual = after(0.5, 0.0), after(0.4, 0.2, 1), after(0.3, 0.01, 2)
+    assert gate.decide(start, lucky, start).keep
+    assert not gate.decide(lucky, usual).keep
+    assert gate.decide(lucky, usual, start).keep
+    slightly, again = after(0.4, -0.04, 3), after(0.3, -0.09, 3)
+    assert gate.decide(start, slightly, start).keep
+    decision = gate.decide(slightly, again, start)
+    assert not decision.keep and "dnsmos worse than at the start by 0.09" in decision.reason
 
 
 def test_values_that_are_not_finite_send_the_round_back() -> None:
