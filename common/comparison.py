@@ -158,6 +158,26 @@ def rows(methods: Sequence[Method], metric: str) -> list[tuple[object, ...]]:
     return found
 
 
+def facts(methods: Sequence[Method]) -> dict[str, Any]:
+    """Every figure under its name, by method; ``dev`` is what each round of each run measured."""
+    return {
+        method.name: {
+            "runs": method.runs,
+            "kept": method.kept,
+            "learning_seconds": method.learning_seconds,
+            "metrics": {
+                name: {**vars(change), "interval": change.interval._asdict()}
+                for name, change in method.changes.items()
+            },
+            "dev": [
+                [{**{m.name: m.value for m in r.metrics}, "kept": r.kept} for r in run]
+                for run in method.rounds
+            ],
+        }
+        for method in methods
+    }
+
+
 def markdown(methods: Sequence[Method], metric: str) -> str:
     """The rows as a Markdown table."""
     lines = [HEADINGS, ("---",) * len(HEADINGS), *rows(methods, metric)]

@@ -154,6 +154,11 @@ def demo() -> AlignConfig:
     return AlignConfig(rounds=1, dev_texts=60, test_samples=1)
 
 
+def compare() -> AlignConfig:
+    """A run of a comparison: a third of the starter's texts, for there are many runs."""
+    return AlignConfig(texts=64, dev_texts=60, test_samples=2)
+
+
 def tiny() -> AlignConfig:
     """Seconds, for tests."""
     return AlignConfig(rounds=1, texts=4, samples=3, dev_texts=3, test_samples=1, test_texts=3,
@@ -175,6 +180,7 @@ def paper() -> AlignConfig:
 RECIPES: dict[str, Callable[[], AlignConfig]] = {
     "starter": starter,
     "demo": demo,
+    "compare": compare,
     "tiny": tiny,
     "paper": paper,
 }

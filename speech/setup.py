@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -15,6 +15,7 @@ from common.distributed import Team, Together
 from common.errors import UserError
 from common.gate import Gate
 from common.loop import Loop
+from common.memo import Memo
 from common.monitors import CollapseMonitor
 from common.pairing import Direction
 from common.policies import Sample
@@ -22,6 +23,7 @@ from common.policies.local import HFPolicy
 from common.records import Task, identity
 from common.report import Player
 from common.report import Sample as Heard
+from common.stages import Measure, Proposer
 from common.store import Run, Store
 from speech import audio, corpora
 from speech.align import (
@@ -40,7 +42,7 @@ from speech.lm import stream
 from speech.lm.single import FILE, SingleStream, detect
 from speech.measures import Duration, Fluency
 from speech.speaker import Golden, Speaker, recordings_of
-from speech.strategies import learner, wrapped
+from speech.strategies import Alone, learner, wrapped
 from speech.tasks import recorded_tasks, tasks
 from speech.text import phonemes
 from speech.train import load_segments
@@ -223,8 +225,11 @@ def voice_of(corpus: Corpus) -> list[Wave]:
     return [audio.read(u.path) for u in clear]
 
 
-def build(config: AlignConfig) -> Loop:
-    """The loop of ``config``, ready to run."""
+def build(config: AlignConfig, memo: Memo | None = None) -> Loop:
+    """The loop of ``config``, ready to run; ``memo`` remembers what other runs proposed, measured.
+
+    Best-of-N proposes what its policy says alone: the reward model picks when it is measured.
+    """
     corpus = corpora.load(config.corpus)
     reward, objectives = rewarding(config, corpus)
     policy = beginning(config)
@@ -246,10 +251,23 @@ def build(config: AlignConfig) -> Loop:
     sample = sampler(config)
     evaluate = judges(corpus, voices)
     guards = [name for name in ("similarity", "dnsmos") if any(name in j.names for j in evaluate)]
+    propose: Proposer = Speak(speaker, sample) if reward else sample
+    measuring = [*evaluate, *(j for j in reward if isinstance(j, CTCJudge))]
+    measure: Measure = SpeechMetrics(
+        speaker,
+        measuring,
+        replace(sample, n=1),
+        config.test_samples,
+    )
+    if memo:
+        around = [config.codec, config.nar, config.corpus, config.voice_prompts]
+        scores = [name for judge in measuring for name in judge.names]
+        propose = memo.propose(propose, asdict(sample), bool(reward), around)
+        measure = memo.measure(measure, asdict(sample), config.test_samples, scores, around)
     return Loop(
         policy=policy,
         tasks=work,
-        propose=Speak(speaker, sample) if reward else sample,
+        propose=Alone(propose) if config.strategy == "best-of-n" else propose,
         judge=reward,
         select=SelectSpeech(
             config.pairs,
@@ -264,12 +282,7 @@ def build(config: AlignConfig) -> Loop:
             human=partial(human, Store(), config.ratings) if config.ratings else None,
         ),
         learn=learner(config, lambda: speaker),
-        measure=SpeechMetrics(
-            speaker,
-            [*evaluate, *(j for j in reward if isinstance(j, CTCJudge))],
-            replace(sample, n=1),
-            config.test_samples,
-        ),
+        measure=measure,
         gate=Gate("wer", guards=tuple(guards)),
         monitors=[CollapseMonitor(metric="wer")],
     )

@@ -23,6 +23,11 @@ domain = Domain(
             "upspiral speech evaluate --policy starter --count 8",
             "speech.commands.say:Evaluate",
         ),
+        "compare": Command(
+            "strategies or settings side by side, over seeds, with equal budgets",
+            "upspiral speech compare --what strategies --seeds 3 --out table",
+            "speech.commands.compare:Compare",
+        ),
         "gap": Command(
             "how far a policy's codes are from those of recordings",
             "upspiral speech gap --policy starter --out gap",

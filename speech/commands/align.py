@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from common.commands import Output
 from common.errors import UserError
 from speech.align import RECIPES, AlignConfig, Pairs, Strategy
+
+if TYPE_CHECKING:
+    from common.loop import Result
+    from common.memo import Memo
 
 NAMES = {"similarity": "speaker_similarity"}
 """What a metric is called in the JSON of ``align``, where it differs."""
@@ -83,6 +87,26 @@ def override(config: AlignConfig, settings: Sequence[str]) -> AlignConfig:
 def align(config: AlignConfig, recipe: str, run: str, seed: int, out: Output) -> dict[str, Any]:
     """Run or continue ``run`` and return the JSON of the command."""
     from common.commands.runs import find, write_report
+    from common.store import Store
+
+    result = execute(config, recipe, run, seed, out)
+    rounds = [_facts(r.metrics) | {"round": r.index, "kept": r.kept, "reason": r.reason,
+              "pairs": r.pairs, "seconds": round(r.seconds, 1)} for r in result.rounds]  # fmt: skip
+    test = {name: _facts(metrics) for name, metrics in result.test.items()}
+    table(out, rounds, test)
+    _verdict(out, result.test)
+    store = Store()
+    path = store.folder(run) / "report.html"
+    out.note("writing the report ...")
+    write_report(store, find(store, run), path)
+    out.print(f"report: {path}")
+    return {"run": run, "seed": seed, "rounds": rounds, "test": test, "report": path}
+
+
+def execute(
+    config: AlignConfig, recipe: str, run: str, seed: int, out: Output, memo: Memo | None = None
+) -> Result:
+    """Run or continue ``run``, over all processes; ``memo`` remembers what other runs did."""
     from common.distributed import Team, Together, world
     from common.store import Store
     from common.tracking import tracker
@@ -94,11 +118,11 @@ def align(config: AlignConfig, recipe: str, run: str, seed: int, out: Output) ->
         raise SystemExit(0)  # what there is to say, the main process says
     store = Store()
     out.run = run
-    loop = build(config)
+    loop = build(config, memo)
     if team:
         loop.learn = Together(loop.learn, team)
     try:
-        result = loop.run(
+        return loop.run(
             config.rounds,
             store,
             run,
@@ -111,16 +135,6 @@ def align(config: AlignConfig, recipe: str, run: str, seed: int, out: Output) ->
     finally:
         if isinstance(loop.learn, Together):
             loop.learn.dismiss()
-    rounds = [_facts(r.metrics) | {"round": r.index, "kept": r.kept, "reason": r.reason,
-              "pairs": r.pairs, "seconds": round(r.seconds, 1)} for r in result.rounds]  # fmt: skip
-    test = {name: _facts(metrics) for name, metrics in result.test.items()}
-    table(out, rounds, test)
-    _verdict(out, result.test)
-    path = store.folder(run) / "report.html"
-    out.note("writing the report ...")
-    write_report(store, find(store, run), path)
-    out.print(f"report: {path}")
-    return {"run": run, "seed": seed, "rounds": rounds, "test": test, "report": path}
 
 
 def _facts(metrics: Sequence[Any]) -> dict[str, Any]:
