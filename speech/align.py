@@ -49,6 +49,8 @@ Pairs = Literal["self", "golden", "both", "human"]
 Strategy = Literal["dpo", "sft", "chain-of-hindsight", "ppo", "grpo", "best-of-n"]
 Rank = Literal["reward", "pareto"]
 RewardKind = Literal["tokens", "wave"]
+STARTERS = {"starter": "starter-ar", "starter-small": "starter-ar-small"}
+"""The models that come with the package, as the registry has them."""
 LOWER = frozenset({"wer", "cer", "phone_error", "repetition", "early_stop", "duration_error"})
 """Scores of which less is better."""
 NEITHER = frozenset({"duration_ratio"})
@@ -96,7 +98,7 @@ class AlignConfig:
     batch_size: int = 16
     max_new_tokens: int = 600
     policy: str = "starter"
-    """The model that learns: starter, a run, a folder, or a hub name."""
+    """The model that learns: starter, starter-small, a run, a folder, or a hub name."""
     codec: str = "starter"
     nar: str = "starter"
     """The folder of an AR's NAR; a single-stream model has none."""

@@ -34,6 +34,10 @@ COMPARISONS: Mapping[str, Arms] = {
         "108 pairs a round": {"max_pairs": 108},
         "all pairs": {},
     },
+    "size": {
+        "2.3M parameters": {},
+        "0.5M parameters": {"policy": "starter-small"},
+    },
     "iteration": {
         "fresh pairs, previous reference": {},
         "pairs accumulated": {"accumulate": True},

@@ -27,6 +27,7 @@ from common.stages import Measure, Proposer
 from common.store import Run, Store
 from speech import audio, corpora
 from speech.align import (
+    STARTERS,
     AlignConfig,
     SelectSpeech,
     Speak,
@@ -55,14 +56,14 @@ REFERENCES = 8
 
 
 def load_policy(name: str) -> HFPolicy:
-    """The model called ``starter``, a run's final state, a folder or a hub name.
+    """A starter, a run's final state, a folder or a hub name.
 
     Raises:
         UserError: there is no such model, or it knows neither the symbols of our stream nor
             codec tokens as :mod:`speech.lm.single` reads them.
     """
-    if name == "starter":
-        policy = HFPolicy.load(registry.get("starter-ar"), device="cpu")
+    if name in STARTERS:
+        policy = HFPolicy.load(registry.get(STARTERS[name]), device="cpu")
     elif any(run.run == name for run in Store().runs()) or name == "last":
         store = Store()
         run = store.run(store.runs()[0].run if name == "last" else name)

@@ -34,7 +34,7 @@ class Compare:
     """
 
     what: str = "strategies"
-    """strategies, pairs, data, iteration or reward; all is each of them."""
+    """strategies, pairs, data, size, iteration or reward; all is each of them."""
     arms: tuple[str, ...] = ()
     """Only these arms, by name."""
     recipe: str = "compare"

@@ -13,6 +13,7 @@ import tyro
 
 from common.commands import Output
 from common.errors import UserError
+from speech.align import STARTERS
 
 BREATH = 12
 """Words that are said at once: the starter practised phrases up to this long."""
@@ -166,7 +167,7 @@ def check(policy: str, temperature: float) -> None:
     """
     if not 0 <= temperature < math.inf:
         raise UserError(f"a temperature of {temperature:g}", "give 0 or more, 1 at most as a rule")
-    if policy == "starter" or "/" in policy or Path(policy).exists():
+    if policy in STARTERS or "/" in policy or Path(policy).exists():
         return
     from common.cli import unknown
     from common.commands.runs import find
@@ -176,7 +177,7 @@ def check(policy: str, temperature: float) -> None:
     if policy == "last":
         find(store, policy)
     elif policy not in (names := [run.run for run in store.runs()]):
-        raise unknown("policy", policy, ["starter", *names])
+        raise unknown("policy", policy, [*STARTERS, *names])
 
 
 def phrases(text: str, longest: int = BREATH) -> list[str]:

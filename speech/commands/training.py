@@ -19,8 +19,8 @@ from common.errors import UserError
 class Train:
     """Train one part of the starter on the recorded prompts. Run it again to continue."""
 
-    part: tyro.conf.Positional[Literal["codec", "ar", "nar", "ctc", "voice"]]
-    """codec first, ar and nar need it; ctc and voice are the rewarding judges."""
+    part: tyro.conf.Positional[Literal["codec", "ar", "ar-small", "nar", "ctc", "voice"]]
+    """codec first, ar, ar-small and nar need it; ctc and voice are the rewarding judges."""
     recipe: str = "starter"
     """starter (hours), seanet (EnCodec's architecture; wants a GPU), or tiny (minutes, unclear)."""
     folder: Path | None = None

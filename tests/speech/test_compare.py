@@ -15,7 +15,8 @@ from speech.comparisons import COMPARISONS
 
 
 def test_arms_have_one_budget_and_differ_in_what_they_are_named_for() -> None:
-    free = {"strategy", "pairs", "rank", "max_pairs", "accumulate", "reference", "reward_model"}
+    free = {"strategy", "pairs", "rank", "max_pairs", "accumulate", "reference", "reward_model",
+            "policy"}  # fmt: skip
     for what in COMPARISONS:
         configs = Compare(what=what).configs()
         assert [*configs] == [*COMPARISONS[what]] and len(configs) > 1
