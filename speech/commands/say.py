@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
@@ -15,8 +15,13 @@ from common.commands import Output
 from common.errors import UserError
 from speech.align import STARTERS
 
+if TYPE_CHECKING:
+    from speech.audio import Wave
+
 BREATH = 12
 """Words that are said at once: the starter practised phrases up to this long."""
+SHORTEST = 1.0
+"""Seconds of the shortest voice prompt that is taken."""
 PAUSE = 0.25
 """Seconds of silence between phrases."""
 
@@ -50,13 +55,13 @@ class Say:
         check(self.policy, self.temperature)
         said = phrases(self.text)
         if self.voice:
-            audio.read(self.voice, allow_silence=False)
+            voice_of(self.voice)
         from speech.setup import speaking, text_tasks, utter
 
         policy, speaker, config = speaking(self.policy, self.codec)
         rate = speaker.codec.sample_rate
         if self.voice:
-            speaker = speaker.with_voice(audio.read(self.voice, rate))
+            speaker = speaker.with_voice(voice_of(self.voice, rate))
         tasks = text_tasks(said, speaker)
         waves = utter(policy, speaker, tasks, self.temperature, self.seed, config.max_new_tokens)
         if not all(len(wave) for wave in waves):
@@ -94,20 +99,21 @@ class Evaluate:
     """1 is what the policy learnt; lower is safer. Alignment measures at 0.7."""
 
     def run(self, out: Output) -> dict[str, Any]:
-        from speech import audio, corpora
+        from speech import corpora
 
         if self.count is not None and self.count < 1:
             raise UserError(f"{self.count} texts", "ask for one or more")
         check(self.policy, self.temperature)
         own = read_texts(self.texts) if self.texts else None
-        voice = audio.read(self.voice, allow_silence=False) if self.voice else None
+        voice = voice_of(self.voice) if self.voice else None
         from common.stages import Context
         from common.store import Store
         from speech.align import SpeechMetrics
         from speech.ctc import CTCJudge
         from speech.hub_judges import UTMOS, WavLMSimilarity
         from speech.judges import SpeakerSimilarity
-        from speech.setup import judges, sampler, speaking, text_tasks, voice_of
+        from speech.setup import judges, sampler, speaking, text_tasks
+        from speech.setup import voice_of as voice_in
         from speech.tasks import unique
 
         policy, speaker, config = speaking(self.policy, self.codec)
@@ -115,13 +121,13 @@ class Evaluate:
         lines = own or unique(u.text for u in corpus.split("dev"))
         evaluate = judges(corpus, recogniser=self.whisper)
         if self.voice and voice is not None:
-            speaker = speaker.with_voice(audio.read(self.voice, speaker.codec.sample_rate))
+            speaker = speaker.with_voice(voice_of(self.voice, speaker.codec.sample_rate))
             similarity = SpeakerSimilarity([voice])
             similarity.voice  # noqa: B018 - heard now: a recording without a voice is a mistake
             evaluate[1] = similarity
         if self.wavlm:
             evaluate.append(
-                WavLMSimilarity([voice] if voice is not None else voice_of(corpus), self.wavlm)
+                WavLMSimilarity([voice] if voice is not None else voice_in(corpus), self.wavlm)
             )
         if self.utmos:
             evaluate.append(UTMOS(self.utmos))
@@ -156,6 +162,25 @@ class _Figures:
 
     def log(self, values: Mapping[str, float], step: int) -> None:  # noqa: ARG002
         self.values |= values
+
+
+def voice_of(path: Path, rate: int = 16_000) -> Wave:
+    """The first half minute of a voice prompt at ``rate`` Hz; more is not needed of any file.
+
+    Raises:
+        UserError: as :func:`speech.audio.read`, or it is shorter than :data:`SHORTEST`.
+    """
+    from speech import audio
+
+    wave = next(audio.stream(path, rate, seconds=30.0))
+    if len(wave) < SHORTEST * rate:
+        raise UserError(
+            f"{str(path)!r} holds {len(wave) / rate:.1f} s of sound, too little for a voice",
+            f"give {SHORTEST:g} s or more; three are used as the prompt",
+        )
+    if audio.is_silent(wave):
+        raise UserError(f"{str(path)!r} is silent", "check the recording, or choose another file")
+    return wave
 
 
 def check(policy: str, temperature: float) -> None:
