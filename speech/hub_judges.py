@@ -20,10 +20,10 @@ import numpy as np
 
 from common.errors import UserError
 from speech.audio import SAMPLE_RATE, Wave
-from speech.judges import Embedding, WaveJudge, unit, usable
+from speech.judges import Embedding, SpeakerSimilarity, WaveJudge, unit, usable
 
 
-class WavLMSimilarity(WaveJudge):
+class WavLMSimilarity(SpeakerSimilarity):
     """Cosine of the speaker embeddings (x-vectors) of a clip and of a reference, 0 to 1.
 
     WavLM (arXiv 2110.13900) with the speaker verification head of transformers. The papers' "SIM"
@@ -33,7 +33,6 @@ class WavLMSimilarity(WaveJudge):
     """
 
     names = ("wavlm_similarity",)
-    worst = (0.0,)
     SHORTEST: ClassVar[float] = 1.0
     """Seconds; a shorter clip is repeated up to this, as the head sees 15 frames at least."""
 
@@ -44,7 +43,8 @@ class WavLMSimilarity(WaveJudge):
         device: str = "cpu",
     ) -> None:
         """``reference``: clips of the voice; ``model``: a folder or a hub name."""
-        self.reference, self.model, self.device = reference, model, device
+        super().__init__(reference)
+        self.model, self.device = model, device
 
     @functools.cached_property
     def _loaded(self) -> tuple[Any, Any]:
@@ -66,26 +66,6 @@ class WavLMSimilarity(WaveJudge):
                 f"{self.model!s} hears {front.sampling_rate} Hz", f"use one for {SAMPLE_RATE} Hz"
             )
         return front, found.to(self.device).eval()
-
-    @functools.cached_property
-    def voice(self) -> Embedding:
-        """The reference voice ``(D,)`` of length 1.
-
-        Raises:
-            UserError: there is nothing to hear in any reference clip.
-        """
-        found = self.embed(self.reference)
-        if not found.any():
-            raise UserError("no voice in the reference recordings", "give clips of speech")
-        return unit(found.mean(axis=0))
-
-    def score(
-        self,
-        waves: Sequence[Wave],
-        texts: Sequence[str] = (),  # noqa: ARG002 - a voice is one whatever it says
-    ) -> list[dict[str, float]]:
-        cosines = self.embed(waves) @ self.voice
-        return [{"wavlm_similarity": float(np.clip(c, 0, 1))} for c in cosines]
 
     def embed(self, waves: Sequence[Wave]) -> Embedding:
         """The voice of each wave ``(samples,)``, ``(B, D)`` of length 1; zeros for no sound."""

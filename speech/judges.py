@@ -260,7 +260,7 @@ class SpeakerSimilarity(WaveJudge):
     Silences are cut by voice detection first; a clip in which no voice is found scores 0.
     """
 
-    names = ("similarity",)
+    names: ClassVar[tuple[str, ...]] = ("similarity",)
     worst = (0.0,)
     WINDOW: ClassVar[int] = 160
     """Frames (of 10 ms) that the encoder embeds at once; longer clips are averaged."""
@@ -289,7 +289,7 @@ class SpeakerSimilarity(WaveJudge):
         texts: Sequence[str] = (),  # noqa: ARG002 - a voice is one whatever it says
     ) -> list[dict[str, float]]:
         cosines = self.embed(waves) @ self.voice
-        return [{"similarity": float(np.clip(c, 0, 1))} for c in cosines]
+        return [{self.names[0]: float(np.clip(c, 0, 1))} for c in cosines]
 
     def embed(self, waves: Sequence[Wave]) -> Embedding:
         """The voice of each wave ``(samples,)``, shape ``(B, 256)``; zeros where there is none."""
