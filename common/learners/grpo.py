@@ -25,7 +25,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -36,11 +36,10 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from common.errors import UserError
 from common.learners import data
 from common.learners.dpo import release
-from common.learners.reward import RewardTraining
 from common.learners.rollouts import (
     Reward,
+    RewardLearner,
     Rollouts,
-    check_positive,
     completion_text,
     fitted,
     frozen_reference,
@@ -56,46 +55,26 @@ from common.stages import Context
 
 
 @dataclass(frozen=True)
-class GRPO:
+class GRPO(RewardLearner):
     """Learn from rewards of groups of samples for the prompts of a round's lessons.
 
-    Fields are those of :class:`common.learners.ppo.PPO`; ``samples`` is the size of a group, and
-    ``rollouts`` counts completions, so that an iteration sees ``rollouts / samples`` prompts.
-    Both ``samples`` and ``batch_size`` divide ``rollouts``. ``kl_coef`` is in units of a group's
-    deviation of reward a nat. ``warmup`` is a share of the steps when below 1.
+    ``samples`` is the size of a group, and ``rollouts`` counts completions, so that an iteration
+    sees ``rollouts / samples`` prompts. Both ``samples`` and ``batch_size`` divide ``rollouts``.
+    ``kl_coef`` is in units of a group's deviation of reward a nat. ``warmup`` is a share of the
+    steps when below 1.
     """
 
-    reward: Reward | None = None
-    reward_training: RewardTraining = RewardTraining(learning_rate=1e-4, epochs=2.0)
-    kl_coef: float = 0.05
-    iterations: int = 8
-    rollouts: int = 64
     samples: int = 8
-    epochs: int = 2
-    batch_size: int = 16
-    learning_rate: float = 1e-4
-    clip: float = 0.2
-    temperature: float = 1.0
-    max_new_tokens: int = 600
-    lora: int | None = None
     warmup: float = 0.1
-    reference: Literal["start", "previous"] = "start"
-    checkpoint_every: int = 2
 
     def __post_init__(self) -> None:
-        above = ("iterations", "rollouts", "epochs", "batch_size", "clip", "temperature",
-                 "max_new_tokens", "checkpoint_every")  # fmt: skip
-        check_positive({name: getattr(self, name) for name in above})
+        super().__post_init__()
         if self.samples < 2 or self.rollouts % self.samples or self.rollouts % self.batch_size:
             raise UserError(
                 f"{self.rollouts} rollouts in groups of {self.samples} and batches of"
                 f" {self.batch_size}",
                 "make rollouts a multiple of both; a group has 2 samples or more",
             )
-        if min(self.kl_coef, self.learning_rate) < 0:
-            raise UserError("kl_coef and learning_rate must not be negative", "correct the learner")
-        if self.reference not in ("start", "previous"):
-            raise UserError(f"no reference {self.reference!r}", "use 'start' or 'previous'")
 
     def learn(self, policy: HFPolicy, lessons: Lessons, ctx: Context) -> Mapping[str, float]:
         """Train on the prompts of ``lessons``; nothing is done when there is nothing to judge by.

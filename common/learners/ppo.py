@@ -35,16 +35,16 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
 from common.learners import data
-from common.learners.reward import RewardTraining
 from common.learners.rollouts import (
     Reward,
+    RewardLearner,
     Rollouts,
     TokenScores,
     check_positive,
@@ -62,49 +62,23 @@ from common.stages import Context
 
 
 @dataclass(frozen=True)
-class PPO:
+class PPO(RewardLearner):
     """Learn from rewards of what the policy samples for the prompts of a round's lessons.
 
-    ``reward`` judges; without it a reward model is fitted on the round's preferences.
-    ``reference`` is what the run started from, or the policy as this round found it
-    (``previous``); a copy of it is held in memory. ``kl_coef`` is in normalised rewards a nat
-    (in the reward's own unit with ``normalise_reward`` off). ``temperature`` is the one that the
-    policy will be used at. An iteration draws ``rollouts`` completions and learns from them
-    ``epochs`` times in batches of ``batch_size``. ``clip`` is for the ratio, ``value_clip`` for
-    the critic. ``lora`` as in :class:`common.learners.dpo.Preference`. ``checkpoint_every``
-    counts iterations.
+    ``kl_coef`` is in normalised rewards a nat, in the reward's own unit with ``normalise_reward``
+    off. ``value_learning_rate`` and ``value_clip`` are the critic's.
     """
 
-    reward: Reward | None = None
-    reward_training: RewardTraining = RewardTraining(learning_rate=1e-4, epochs=2.0)
-    kl_coef: float = 0.05
     normalise_reward: bool = True
-    iterations: int = 8
-    rollouts: int = 64
-    epochs: int = 2
-    batch_size: int = 16
-    learning_rate: float = 1e-4
     value_learning_rate: float = 1e-3
-    clip: float = 0.2
     value_clip: float = 0.5
     gae_lambda: float = 1.0
-    temperature: float = 1.0
-    max_new_tokens: int = 600
-    lora: int | None = None
-    reference: Literal["start", "previous"] = "start"
-    checkpoint_every: int = 2
 
     def __post_init__(self) -> None:
-        above = ("iterations", "rollouts", "epochs", "batch_size", "value_learning_rate", "clip",
-                 "value_clip", "temperature", "max_new_tokens", "checkpoint_every")  # fmt: skip
-        check_positive({name: getattr(self, name) for name in above})
-        if min(self.kl_coef, self.learning_rate) < 0 or not 0 <= self.gae_lambda <= 1:
-            raise UserError(
-                "kl_coef and learning_rate must not be negative, gae_lambda within 0 and 1",
-                "correct the learner",
-            )
-        if self.reference not in ("start", "previous"):
-            raise UserError(f"no reference {self.reference!r}", "use 'start' or 'previous'")
+        super().__post_init__()
+        check_positive(self, "value_learning_rate", "value_clip")
+        if not 0 <= self.gae_lambda <= 1:
+            raise UserError(f"gae_lambda={self.gae_lambda}", "give a gae_lambda within 0 and 1")
 
     def learn(self, policy: HFPolicy, lessons: Lessons, ctx: Context) -> Mapping[str, float]:
         """Train on the prompts of ``lessons``; nothing is done when there is nothing to judge by.
@@ -323,11 +297,10 @@ def critic(width: int, ctx: Context) -> nn.Sequential:
     """From a hidden state to its value: one hidden layer, 0 everywhere before it has learnt."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(ctx.seed_for("critic", ctx.round) % 2**63)
-        last = nn.Linear(width, 1)
-        made = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), last)
+        first, last = nn.Linear(width, width), nn.Linear(width, 1)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
-    return made
+    return nn.Sequential(nn.LayerNorm(width), first, nn.GELU(), last)
 
 
 def token_rewards(final_R: Tensor, penalty_RC: Tensor, open_RC: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,43 @@ from common.stages import Context
 
 Reward = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
 """From prompts and completions (without the end token) to a reward each; more is better."""
+
+
+@dataclass(frozen=True)
+class RewardLearner:
+    """What the learners that sample have in common.
+
+    ``reward`` judges; without it a reward model is fitted on the round's preferences.
+    ``reference`` is what the run started from, or the policy as this round found it
+    (``previous``); a copy of it is held in memory, and ``kl_coef`` is the price of leaving it.
+    ``temperature`` is the one that the policy will be used at. An iteration draws ``rollouts``
+    completions and learns from them ``epochs`` times in batches of ``batch_size``. ``clip`` is for
+    the ratio. ``lora`` as in :class:`common.learners.dpo.Preference`. ``checkpoint_every`` counts
+    iterations.
+    """
+
+    reward: Reward | None = None
+    reward_training: RewardTraining = RewardTraining(learning_rate=1e-4, epochs=2.0)
+    kl_coef: float = 0.05
+    iterations: int = 8
+    rollouts: int = 64
+    epochs: int = 2
+    batch_size: int = 16
+    learning_rate: float = 1e-4
+    clip: float = 0.2
+    temperature: float = 1.0
+    max_new_tokens: int = 600
+    lora: int | None = None
+    reference: Literal["start", "previous"] = "start"
+    checkpoint_every: int = 2
+
+    def __post_init__(self) -> None:
+        check_positive(self, "iterations", "rollouts", "epochs", "batch_size", "clip",
+                       "temperature", "max_new_tokens", "checkpoint_every")  # fmt: skip
+        if min(self.kl_coef, self.learning_rate) < 0:
+            raise UserError("kl_coef and learning_rate must not be negative", "correct the learner")
+        if self.reference not in ("start", "previous"):
+            raise UserError(f"no reference {self.reference!r}", "use 'start' or 'previous'")
 
 
 @dataclass(frozen=True)
@@ -204,8 +241,8 @@ def completion_text(policy: HFPolicy, ids: Sequence[int]) -> str:
     return policy.decode(ids[:-1] if ended else ids)
 
 
-def check_positive(values: Mapping[str, float]) -> None:
-    """Raise :class:`UserError` for the first of ``values`` that is not above zero."""
-    for name, value in values.items():
-        if not value > 0:
-            raise UserError(f"{name}={value}", f"give a {name} above 0")
+def check_positive(learner: Any, *names: str) -> None:
+    """Raise :class:`UserError` for the first field of ``names`` that is not above zero."""
+    for name in names:
+        if not getattr(learner, name) > 0:
+            raise UserError(f"{name}={getattr(learner, name)}", f"give a {name} above 0")
