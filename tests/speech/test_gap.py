@@ -24,8 +24,8 @@ from speech import corpora, gap, gap_report
 from speech.align import AlignConfig
 from speech.lm import stream
 from speech.segmentation import Segment
-from speech.setup import golden, load_policy, text_tasks
-from speech.vocoder import Vocoder
+from speech.setup import load_policy, speaker_of, text_tasks
+from speech.speaker import Golden, Speaker, recordings_of
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -53,6 +53,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def starter() -> HFPolicy:
     return load_policy("starter")
+
+
+@pytest.fixture(scope="module")
+def vocoder(starter: HFPolicy) -> Speaker:
+    return speaker_of(AlignConfig(), starter)
 
 
 def version(name: str, excess: float) -> gap.Version:
@@ -144,14 +149,16 @@ def test_states_depend_on_their_own_row(starter: HFPolicy) -> None:
         gap.hidden(starter, prompts[:1], ["k l # </s>"])
 
 
-def test_dev_recordings_have_golden_streams_and_no_lesson_sees_them(home: Path) -> None:
+def test_dev_recordings_have_golden_streams_and_no_lesson_sees_them(
+    home: Path, vocoder: Speaker
+) -> None:
     corpus = corpora.load("prompts")
     texts = [u.text for u in corpus.split("dev")][:2]
     tasks = text_tasks(texts)
-    vocoder = Vocoder.starter()
-    assert golden(corpus, vocoder, tasks) == {}  # train by default: what alignment learns from
-    found = golden(corpus, vocoder, tasks, "dev")
-    assert found.keys() == {t.id for t in tasks}
+    # What alignment learns from: recordings of train alone.
+    assert not Golden(recordings_of(tasks, corpus.split("train")), vocoder)
+    found = Golden(recordings_of(tasks, corpus.split("dev")), vocoder)
+    assert set(found) == {t.id for t in tasks}
     for task in tasks:
         codes, phones = stream.frames(found[task.id])
         wanted = {p for p in stream.phones_of(task.prompt) if p != "|"}
@@ -159,11 +166,11 @@ def test_dev_recordings_have_golden_streams_and_no_lesson_sees_them(home: Path) 
 
 
 def test_recordings_against_themselves_have_no_gap(
-    home: Path, starter: HFPolicy, tmp_path: Path
+    home: Path, starter: HFPolicy, vocoder: Speaker, tmp_path: Path
 ) -> None:
-    corpus, vocoder = corpora.load("prompts"), Vocoder.starter()
+    corpus = corpora.load("prompts")
     tasks = text_tasks([u.text for u in corpus.split("dev")][:6])
-    recorded = golden(corpus, vocoder, tasks, "dev")
+    recorded = Golden(recordings_of(tasks, corpus.split("dev")), vocoder)
     same = {"same": lambda wanted: [recorded[t.id] for t in wanted]}
     found = gap.analyse("x", starter, vocoder, [], tasks, recorded, same, 0, quiet, tmp_path)
     (one,) = found.versions
@@ -221,7 +228,7 @@ def test_the_command_on_a_run(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--count", "4"], "4 texts: ask for 5 or more"),
+        (["--count", "4"], "4 texts — ask for 5 or more"),
         (["--policy", "nobody"], "nobody"),
         (["--temperature", "-1"], "temperature"),
         (["--out", "FILE"], "is a file"),
