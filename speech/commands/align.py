@@ -1,11 +1,11 @@
-"""``upspiral speech align``: configuration, the run itself, resuming, and what the report plays."""
+"""``upspiral speech align``: configuration, the run itself, its gap and report, and resuming."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import tyro
 
@@ -86,7 +86,8 @@ def align(config: AlignConfig, recipe: str, run: str, seed: int, out: Output) ->
     from common.distributed import Team, Together, world
     from common.store import Store
     from common.tracking import tracker
-    from speech.setup import build, helper
+    from speech.commands.gap import keep
+    from speech.setup import build, helper, is_pair
 
     team = Team() if world() > 1 else None
     if team and not team.main:
@@ -116,6 +117,7 @@ def align(config: AlignConfig, recipe: str, run: str, seed: int, out: Output) ->
     test = {name: _facts(metrics) for name, metrics in result.test.items()}
     table(out, rounds, test)
     _verdict(out, result.test)
+    keep(store, find(store, run), is_pair(cast(Any, loop.policy)), out)
     path = store.folder(run) / "report.html"
     out.note("writing the report ...")
     write_report(store, find(store, run), path)
@@ -177,11 +179,3 @@ def resume(run: str, out: Output) -> dict[str, Any]:
     from speech.setup import settings
 
     return align(settings(row), row.recipe.partition(":")[2], run, row.seed, out)
-
-
-def samples(run: str) -> Sequence[Any]:
-    """The same test texts by the starter, by the final policy, and as recorded."""
-    from common.store import Store
-    from speech.setup import listening
-
-    return listening(Store(), run)
