@@ -119,12 +119,14 @@ class AlignConfig:
     """Samples of which best-of-n says one."""
     lora: int = 0
     """Rank of an adapter that learns in the model's place; 0 trains all weights."""
+    gap_texts: int = 30
+    """Recorded dev texts of which the report shows the gap to the recordings; 0: no gap."""
 
     def __post_init__(self) -> None:
         least = {"rounds": 1, "texts": 2, "samples": 2, "dev_texts": 2, "test_samples": 1,
                  "pairs_per_text": 1, "batch_size": 1, "max_new_tokens": 1, "test_texts": 0,
                  "steps": 0, "grad_accum": 1, "max_length": 2, "lora": 0, "best_of": 1,
-                 "max_pairs": 0}  # fmt: skip
+                 "max_pairs": 0, "gap_texts": 0}  # fmt: skip
         if self.pairs == "golden":
             least["samples"] = 1
         for name, minimum in least.items():
@@ -153,7 +155,7 @@ def starter() -> AlignConfig:
 
 def demo() -> AlignConfig:
     """The starter's first round, measured on fewer samples: a quarter of an hour."""
-    return AlignConfig(rounds=1, dev_texts=60, test_samples=1)
+    return AlignConfig(rounds=1, dev_texts=60, test_samples=1, gap_texts=12)
 
 
 def compare() -> AlignConfig:
@@ -164,7 +166,8 @@ def compare() -> AlignConfig:
 def tiny() -> AlignConfig:
     """Seconds, for tests."""
     return AlignConfig(rounds=1, texts=4, samples=3, dev_texts=3, test_samples=1, test_texts=3,
-                       max_new_tokens=400, epochs=1.0, batch_size=2, min_margin=0.0)  # fmt: skip
+                       max_new_tokens=400, epochs=1.0, batch_size=2, min_margin=0.0,
+                       gap_texts=0)  # fmt: skip
 
 
 def paper() -> AlignConfig:

@@ -89,6 +89,8 @@ class Gap:
     pca: Sequence[Sequence[float]]
     tsne: Sequence[Sequence[float]]
     versions: Sequence[Version]
+    split: str = "dev"
+    """Where the recordings are of."""
 
     def facts(self, points: bool = True) -> dict[str, Any]:
         """Every figure under its name; the places of the pictures only with ``points``."""
@@ -261,6 +263,7 @@ def analyse(
         TooFewError: fewer than :data:`FEWEST` texts have a golden stream and say something.
     """
     wanted = [task for task in tasks if task.id in golden]
+    _enough(len(wanted), "are recorded with their phones placed")
     steps, done = 2 + 2 * len(versions), 0
 
     def tick(what: str) -> None:
@@ -273,8 +276,7 @@ def analyse(
         said[version] = dict(zip((t.id for t in wanted), say(wanted), strict=True))
         tick(f"{version} sampled")
     heard = [t for t in wanted if all(stream.frames(rows[t.id])[0] for rows in said.values())]
-    if len(heard) < FEWEST:
-        raise TooFewError(f"{len(heard)} recorded texts are said by all: {FEWEST} are the least")
+    _enough(len(heard), "are said by all versions")
     prompts, texts = [t.prompt for t in heard], [str(t.reference) for t in heard]
     recorded = [golden[t.id] for t in heard]
     streams = {version: [rows[t.id] for t in heard] for version, rows in said.items()}
@@ -311,6 +313,11 @@ def analyse(
     return Gap(
         name, seed, texts, dropped, explained.tolist(), pca[0].tolist(), tsne[0].tolist(), found
     )
+
+
+def _enough(texts: int, what: str) -> None:
+    if texts < FEWEST:
+        raise TooFewError(f"{texts} texts {what}, and {FEWEST} are the least")
 
 
 def _scores(

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from common.report import Section
 from speech.gap import LONGEST, Gap
 
 GOLDEN, SYNTHETIC = "#d97706", "#2563eb"
+COLUMNS = 3
+"""Panels beside one another in the curves."""
+CAPTION = (
+    "The codes of {texts} recorded {split} texts (golden) against those that each version samples "
+    "for them (synthetic). MMD² is how far the states of both lie apart, told apart how often a "
+    "classifier names the right one of unseen texts (50% is guessing), n-grams the divergence of "
+    "the codes in bits above what chance gives: a gap that closes is one whose figures fall. Bars "
+    "are 95% intervals, those of the scores of synthetic less golden."
+)
 
 
 def embedding(gap: Gap) -> str:
@@ -47,10 +58,14 @@ def curves(gap: Gap) -> str:
     """Excess divergence of n-grams, and each score of golden and synthetic, by version; SVG."""
     from matplotlib.figure import Figure
 
-    names = [v.name for v in gap.versions]
+    names, places = [v.name for v in gap.versions], np.arange(len(gap.versions))
     scores = list(gap.versions[0].scores)
-    figure = Figure(figsize=(3.0 * (1 + len(scores)), 2.8), layout="constrained")
-    first, *rest = figure.subplots(1, 1 + len(scores), squeeze=False)[0]
+    lines = math.ceil((1 + len(scores)) / COLUMNS)
+    figure = Figure(figsize=(3.2 * COLUMNS, 2.6 * lines), layout="constrained")
+    first, *rest = figure.subplots(lines, COLUMNS, squeeze=False).flat
+    for panel in rest[len(scores) :]:
+        panel.remove()
+    rest = rest[: len(scores)]
     for n in range(LONGEST):
         rows = [v.ngrams[n] for v in gap.versions]
         middle = np.array([d.excess for d in rows])
@@ -58,7 +73,10 @@ def curves(gap: Gap) -> str:
         around = [
             [max(0.0, d.excess - d.low) for d in rows], [max(0.0, d.high - d.excess) for d in rows]
         ]  # fmt: skip
-        first.errorbar(names, middle, around, marker="o", capsize=3, lw=1, label=f"{n + 1}-grams")
+        # Beside one another, where bars of the same place would cover each other.
+        first.errorbar(places + 0.1 * (n - (LONGEST - 1) / 2), middle, around, marker="o", ms=4,
+                       capsize=3, lw=1, label=f"{n + 1}-grams")  # fmt: skip
+    first.set_xticks(places, names)
     first.axhline(0, color="#71717a", lw=0.7)
     first.set_title("JS divergence above its floor (bits)", fontsize=9, loc="left")
     for panel, score in zip(rest, scores, strict=True):
@@ -81,16 +99,14 @@ def curves(gap: Gap) -> str:
     return _svg(figure)
 
 
-def pictures(folder: Path) -> list[str]:
-    """The pictures of the gap that ``upspiral speech gap`` left in ``folder``; none if it did not.
-
-    For a run's report: ``pictures(store.folder(run))``.
-    """
+def section(folder: Path) -> Section | None:
+    """The gap that is kept in ``folder``, for a run's report; None if there is none."""
     path = folder / "gap.json"
     if not path.is_file():
-        return []
+        return None
     gap = Gap.load(path)
-    return [embedding(gap), curves(gap)]
+    return Section("Gap to the recordings", CAPTION.format(texts=len(gap.texts), split=gap.split),
+                   (embedding(gap), curves(gap)), HEADINGS, rows(gap))  # fmt: skip
 
 
 def _svg(figure: Any) -> str:

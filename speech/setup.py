@@ -1,4 +1,4 @@
-"""Put a run of alignment together: policy, speaker, judges, stages; and what its report plays."""
+"""Put a run of alignment together: policy, speaker, judges, stages."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ from common.pairing import Direction
 from common.policies import Sample
 from common.policies.local import HFPolicy
 from common.records import Task, identity
-from common.report import Player
-from common.report import Sample as Heard
 from common.stages import Measure, Proposer
 from common.store import Run, Store
 from speech import audio, corpora
@@ -96,6 +94,12 @@ def beginning(config: AlignConfig) -> HFPolicy:
     """The policy that a run of ``config`` starts from, ready to be restored to what it became."""
     policy = load_policy(config.policy)
     return wrapped(config, policy, lambda: speaker_of(config, policy))
+
+
+def kept_states(store: Store, run: str) -> dict[str, Path]:
+    """Where the state of each round that was kept lies: ``starter``, ``round 1`` and so on."""
+    kept = [r for r in store.rounds(run) if r.kept]
+    return {f"round {r.index}" if r.index else "starter": store.path(r.state) for r in kept}
 
 
 def is_pair(policy: HFPolicy) -> bool:
@@ -287,43 +291,6 @@ def build(config: AlignConfig, memo: Memo | None = None) -> Loop:
         gate=Gate("wer", guards=tuple(guards)),
         monitors=[CollapseMonitor(metric="wer")],
     )
-
-
-def listening(store: Store, run: str, count: int = 8) -> list[Heard]:
-    """``count`` test texts said by the starter and by the final policy, and the recordings."""
-    row = store.run(run)
-    config = settings(row)
-    rounds = store.rounds(run)
-    kept = [r.state for r in rounds if r.kept]
-    if not kept:
-        return []
-    corpus = corpora.load(config.corpus)
-    recorded = {u.text: u for u in corpus.split("test")}
-    chosen = [t for t in store.tasks(run, "test") if t.reference in recorded][:count]
-    policy = beginning(config)
-    speaker = speaker_of(config, policy)
-    rate = speaker.codec.sample_rate
-    versions: list[tuple[str, list[bytes]]] = []
-    for label, state in (("starter", kept[0]), ("final", kept[-1])):
-        policy.restore(store.path(state))
-        waves = utter(policy, speaker, chosen, config.temperature, row.seed, config.max_new_tokens)
-        versions.append((label, [audio.encode(wave, rate, ".ogg") for wave in waves]))
-    versions.append(
-        (
-            "recording",
-            [
-                audio.encode(audio.read(recorded[str(t.reference)].path), suffix=".ogg")
-                for t in chosen
-            ],
-        )
-    )
-    return [
-        Heard(
-            str(task.reference),
-            tuple(Player(label, sounds[i], "audio/ogg") for label, sounds in versions),
-        )
-        for i, task in enumerate(chosen)
-    ]
 
 
 def utter(

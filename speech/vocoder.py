@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.errors import UserError
+from common.policies.weights import digest
+from common.records import identity
 from speech import audio
-from speech.codec import Codec, load_codec
+from speech.codec import Codec, fingerprint, load_codec
 from speech.corpora import Utterance
 from speech.lm import stream
 from speech.lm.nar import MaskedCodes
@@ -76,6 +78,11 @@ class Vocoder:
             )
         voice = np.load(nar / "voice.npz")["codes"].astype(np.int64)
         return cls(loaded, model, torch.from_numpy(voice))
+
+    def fingerprint(self) -> str:
+        """What names all that turns a completion into sound: codec, NAR and voice prompt."""
+        own = {**self.nar.state_dict(), "voice": self.voice}
+        return identity(fingerprint(self.codec), digest(own))
 
     def with_voice(self, wave: Wave) -> Vocoder:
         """The same with the first three seconds of ``wave`` (codec rate) as voice prompt."""

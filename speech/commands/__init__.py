@@ -55,5 +55,5 @@ domain = Domain(
         ),
     },
     resume="speech.commands.align:resume",
-    report="speech.commands.align:samples",
+    report="speech.report:extra",
 )

@@ -1,4 +1,4 @@
-"""``upspiral speech align``: configuration, the run itself, resuming, and what the report plays."""
+"""``upspiral speech align``: configuration, the run itself, its gap and report, and resuming."""
 
 from __future__ import annotations
 
@@ -88,6 +88,7 @@ def align(config: AlignConfig, recipe: str, run: str, seed: int, out: Output) ->
     """Run or continue ``run`` and return the JSON of the command."""
     from common.commands.runs import find, write_report
     from common.store import Store
+    from speech.commands.gap import keep
 
     result = execute(config, recipe, run, seed, out)
     rounds = [_facts(r.metrics) | {"round": r.index, "kept": r.kept, "reason": r.reason,
@@ -96,6 +97,7 @@ def align(config: AlignConfig, recipe: str, run: str, seed: int, out: Output) ->
     table(out, rounds, test)
     _verdict(out, result.test)
     store = Store()
+    keep(store, find(store, run), out)
     path = store.folder(run) / "report.html"
     out.note("writing the report ...")
     write_report(store, find(store, run), path)
@@ -191,11 +193,3 @@ def resume(run: str, out: Output) -> dict[str, Any]:
     from speech.setup import settings
 
     return align(settings(row), row.recipe.partition(":")[2], run, row.seed, out)
-
-
-def samples(run: str) -> Sequence[Any]:
-    """The same test texts by the starter, by the final policy, and as recorded."""
-    from common.store import Store
-    from speech.setup import listening
-
-    return listening(Store(), run)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,17 +16,20 @@ import torch
 
 from common import registry
 from common.cli import main
+from common.commands import Output
 from common.errors import UserError
 from common.gate import paired_interval
 from common.policies.local import HFPolicy
-from common.records import Round
+from common.records import Round, identity
 from common.store import Store
 from common.two_sample import Divergence, TwoSample, mmd
 from speech import corpora, gap, gap_report
 from speech.align import AlignConfig
+from speech.commands.gap import keep
 from speech.lm import stream
 from speech.segmentation import Segment
-from speech.setup import golden, load_policy, text_tasks
+from speech.setup import load_policy, speaker_of, text_tasks
+from speech.speaker import Golden, Speaker, recordings_of
 from speech.vocoder import Vocoder
 
 pytestmark = pytest.mark.timeout(600)
@@ -53,6 +58,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def starter() -> HFPolicy:
     return load_policy("starter")
+
+
+@pytest.fixture(scope="module")
+def vocoder(starter: HFPolicy) -> Speaker:
+    return speaker_of(AlignConfig(), starter)
 
 
 def version(name: str, excess: float) -> gap.Version:
@@ -107,8 +117,6 @@ def test_a_gap_comes_back_from_disk(found: gap.Gap, tmp_path: Path) -> None:
     found.save(tmp_path / "gap.json")
     assert gap.Gap.load(tmp_path / "gap.json") == found
     assert [p.name for p in tmp_path.iterdir()] == ["gap.json"]
-    assert gap_report.pictures(tmp_path) == [gap_report.embedding(found), gap_report.curves(found)]
-    assert gap_report.pictures(tmp_path / "none") == []
     assert "pca" not in json.dumps(found.facts(points=False))
 
 
@@ -122,6 +130,26 @@ def test_pictures_are_svg_that_says_what_was_found(found: gap.Gap) -> None:
     assert all(len(row) == len(gap_report.HEADINGS) for row in rows)
     measured = gap_report.differences(found)
     assert len(measured) == 2 * 3 and all(len(r) == len(gap_report.MEASURED) for r in measured)
+
+
+def test_the_section_of_a_report(found: gap.Gap, tmp_path: Path) -> None:
+    assert gap_report.section(tmp_path) is None
+    replace(found, split="train").save(tmp_path / "gap.json")
+    section = gap_report.section(tmp_path)
+    assert section is not None
+    assert section.figures == (gap_report.embedding(found), gap_report.curves(found))
+    assert section.rows == gap_report.rows(found)
+    assert "6 recorded train texts" in section.caption
+
+
+@pytest.mark.parametrize("scores", [1, 2, 3, 4])
+def test_a_panel_for_every_score_and_none_empty(found: gap.Gap, scores: int) -> None:
+    (change,) = found.versions[0].lengths.values()
+    measured = {f"score {i}": change for i in range(scores)}
+    versions = [replace(v, scores=measured) for v in found.versions]
+    svg = gap_report.curves(replace(found, versions=versions))
+    assert svg.count('id="axes_') == 1 + scores
+    assert all(name in svg for name in measured)
 
 
 def test_states_depend_on_their_own_row(starter: HFPolicy) -> None:
@@ -144,14 +172,16 @@ def test_states_depend_on_their_own_row(starter: HFPolicy) -> None:
         gap.hidden(starter, prompts[:1], ["k l # </s>"])
 
 
-def test_dev_recordings_have_golden_streams_and_no_lesson_sees_them(home: Path) -> None:
+def test_dev_recordings_have_golden_streams_and_no_lesson_sees_them(
+    home: Path, vocoder: Speaker
+) -> None:
     corpus = corpora.load("prompts")
     texts = [u.text for u in corpus.split("dev")][:2]
     tasks = text_tasks(texts)
-    vocoder = Vocoder.starter()
-    assert golden(corpus, vocoder, tasks) == {}  # train by default: what alignment learns from
-    found = golden(corpus, vocoder, tasks, "dev")
-    assert found.keys() == {t.id for t in tasks}
+    # What alignment learns from: recordings of train alone.
+    assert not Golden(recordings_of(tasks, corpus.split("train")), vocoder)
+    found = Golden(recordings_of(tasks, corpus.split("dev")), vocoder)
+    assert set(found) == {t.id for t in tasks}
     for task in tasks:
         codes, phones = stream.frames(found[task.id])
         wanted = {p for p in stream.phones_of(task.prompt) if p != "|"}
@@ -159,11 +189,11 @@ def test_dev_recordings_have_golden_streams_and_no_lesson_sees_them(home: Path) 
 
 
 def test_recordings_against_themselves_have_no_gap(
-    home: Path, starter: HFPolicy, tmp_path: Path
+    home: Path, starter: HFPolicy, vocoder: Speaker, tmp_path: Path
 ) -> None:
-    corpus, vocoder = corpora.load("prompts"), Vocoder.starter()
+    corpus = corpora.load("prompts")
     tasks = text_tasks([u.text for u in corpus.split("dev")][:6])
-    recorded = golden(corpus, vocoder, tasks, "dev")
+    recorded = Golden(recordings_of(tasks, corpus.split("dev")), vocoder)
     same = {"same": lambda wanted: [recorded[t.id] for t in wanted]}
     found = gap.analyse("x", starter, vocoder, [], tasks, recorded, same, 0, quiet, tmp_path)
     (one,) = found.versions
@@ -175,7 +205,7 @@ def test_recordings_against_themselves_have_no_gap(
     assert moved.versions[0].pca != found.pca
     assert abs(moved.versions[0].ngrams[0].value) < 1e-9  # the same codes, under other texts
     mute = {"mute": lambda wanted: ["# </s>" for _ in wanted]}
-    with pytest.raises(gap.TooFewError, match="0 recorded texts"):
+    with pytest.raises(gap.TooFewError, match="0 texts are said"):
         gap.analyse("x", starter, vocoder, [], tasks, recorded, mute, 0, quiet, tmp_path)
 
 
@@ -183,7 +213,9 @@ def test_the_command_on_a_run(
     home: Path, starter: HFPolicy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = Store()
-    lease = store.lease("r", "speech/align:tiny", asdict(replace(AlignConfig(), rounds=1)), seed=3)
+    lease = store.lease(
+        "r", "speech/align:tiny", asdict(AlignConfig(rounds=1, gap_texts=5)), seed=3
+    )
     assert main(["speech", "gap", "--policy", "r", "--out", str(tmp_path / "none")]) == 2
     assert "no round of 'r' has ended" in capsys.readouterr().err
     states = []
@@ -198,30 +230,79 @@ def test_the_command_on_a_run(
         states.append(store.artifacts.put_folder(folder, move=True))
     store.add("r", [Round(0, True, states[0]), Round(1, True, states[1])])
     lease.close("done")
+    # At the end of aligning, as the report shows it.
+    keep(store, store.run("r"), Output(sys.stdout))
+    assert "no gap" not in capsys.readouterr().err
+    kept = gap.Gap.load(store.folder("r") / "gap.json")
+    assert [v.name for v in kept.versions] == ["starter", "round 1"] and kept.seed == 3
+    before, after = kept.versions
+    assert {*before.scores} == {*gap.SCORES} and before.scores["wer"].change.n == 5
+    assert before.scores["wer"].golden == after.scores["wer"].golden
+    assert before.lengths["seconds"] != after.lengths["seconds"]
+    assert all(math.isfinite(v.mmd.value) and 0 < v.mmd.p <= 1 for v in kept.versions)
+    files = stamps(store.folder("gap"))
+    assert len(files) == 3  # golden and two versions
+    # Resumed, the run has it already.
+    stamp = stamps(store.folder("r"))
+    keep(store, store.run("r"), Output(sys.stdout))
+    assert stamps(store.folder("r")) == stamp
+    # The command finds the same, and judges nothing again.
     out = tmp_path / "gap"
     command = ["speech", "gap", "--policy", "r", "--count", "5", "--out", str(out), "--json"]
-    assert main(command) == 0
-    printed = capsys.readouterr()
-    facts = json.loads(printed.out)
-    assert [v["name"] for v in facts["versions"]] == ["starter", "round 1"]
-    before, after = facts["versions"]
-    assert {*before["scores"]} == {*gap.SCORES} and before["scores"]["wer"]["change"]["n"] == 5
-    assert before["scores"]["wer"]["golden"] == after["scores"]["wer"]["golden"]
-    assert before["lengths"]["seconds"] != after["lengths"]["seconds"]
-    assert all(math.isfinite(v["mmd"]["value"]) and 0 < v["mmd"]["p"] <= 1 for v in (before, after))
+    assert main([*command, "--seed", "3"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts == kept.facts(points=False) | {"out": str(out)}
     assert {p.name for p in out.iterdir()} == {"gap.json", "embedding.svg", "rounds.svg"}
-    assert len(gap_report.pictures(store.folder("r"))) == 2
-    kept = {p: p.stat().st_mtime_ns for p in store.folder("gap").iterdir()}
-    assert len(kept) == 3  # golden and two versions: asked again, nothing is judged again
-    assert main(command) == 0
-    assert json.loads(capsys.readouterr().out) == facts
-    assert kept == {p: p.stat().st_mtime_ns for p in store.folder("gap").iterdir()}
+    assert stamps(store.folder("gap")) == files
+    page = tmp_path / "report.html"
+    assert main(["runs", "report", "r", "--out", str(page)]) == 0
+    assert "Gap to the recordings" in page.read_text() and "5 recorded dev" in page.read_text()
+
+
+def stamps(folder: Path) -> dict[Path, int]:
+    """When each file below ``folder`` was written."""
+    return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"gap_texts": 0}, ""),
+        ({"corpus": "csv:elsewhere"}, "is of 'csv:elsewhere'"),
+        ({"gap_texts": 4}, "4 texts are recorded"),
+    ],
+)
+def test_a_run_without_a_gap_says_why(
+    home: Path, settings: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store()
+    name = f"without-{identity(settings)}"
+    lease = store.lease(name, "speech/align:tiny", asdict(AlignConfig(**settings)))
+    store.add(name, [Round(0, True, store.artifacts.put_folder(registry.get("starter-ar")))])
+    lease.close("done")
+    keep(store, store.run(name), Output(sys.stdout))
+    printed = capsys.readouterr()
+    assert said in printed.err and ("no gap to the recordings" in printed.err) == bool(said)
+    assert not printed.out and not (store.folder(name) / "gap.json").exists()
+
+
+def test_settings_ask_for_no_negative_texts() -> None:
+    with pytest.raises(UserError, match="gap_texts=-1"):
+        AlignConfig(gap_texts=-1)
+    assert AlignConfig().gap_texts == 30
+
+
+def test_what_makes_sound_has_a_name(vocoder: Speaker) -> None:
+    assert isinstance(vocoder, Vocoder)
+    name = vocoder.fingerprint()
+    other = torch.zeros(1, 16_000)[0].numpy()
+    assert Vocoder.starter().fingerprint() == name != vocoder.with_voice(other).fingerprint()
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--count", "4"], "4 texts: ask for 5 or more"),
+        (["--count", "4"], "4 texts — ask for 5 or more"),
         (["--policy", "nobody"], "nobody"),
         (["--temperature", "-1"], "temperature"),
         (["--out", "FILE"], "is a file"),
