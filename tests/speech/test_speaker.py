@@ -193,8 +193,11 @@ def test_a_corpus_without_dev_is_refused(tmp_path: Path) -> None:
 
 def test_who_rewards_does_not_evaluate(tmp_path: Path) -> None:
     own = corpus_of(tmp_path)
-    assert [j.names[0] for j in judges(own)] == ["wer", "dnsmos"]  # two voices, no prompts
-    assert [j.names[0] for j in judges(prompts())] == ["wer", "similarity", "dnsmos"]
+    # Two voices, no prompts: nothing is similar to anything.
+    assert [j.names[0] for j in judges(own)] == ["wer", "dnsmos", "duration_ratio"]
+    assert [j.names[0] for j in judges(prompts())] == [
+        *("wer", "similarity", "dnsmos", "duration_ratio")
+    ]
     far = AlignConfig(corpus="libritts:/x", pairs="golden")
     assert rewarding(far, own) == ([], {})
     assert rewarding(replace(far, pairs="self", reward="base.en"), own)[1] == {"wer": "lower"}
