@@ -28,7 +28,8 @@ class Change:
     """One metric of one method. Means are over runs; ``se`` is the standard error over runs.
 
     ``relative`` is the change as a share of the starter's mean. ``win``, ``tie`` and ``lose`` are
-    shares of the pairs of run and task in which the final policy was better, equal or worse.
+    shares of the pairs of run and task in which the final policy was better, equal or worse; of a
+    metric without a direction all are ties.
     """
 
     starter: float
@@ -110,7 +111,8 @@ def change(starters: Sequence[Metric], finals: Sequence[Metric]) -> Change:
         dict(zip(tasks, before.mean(0).tolist(), strict=True)),
         dict(zip(tasks, after.mean(0).tolist(), strict=True)),
     )
-    gains = (after - before) * (1 if starters[0].better == "higher" else -1)
+    sign = {"higher": 1, "lower": -1, "neither": 0}[starters[0].better]
+    gains = (after - before) * sign
     mean = float(before.mean())
     return Change(
         starter=mean,
@@ -154,6 +156,26 @@ def rows(methods: Sequence[Method], metric: str) -> list[tuple[object, ...]]:
             )
         )
     return found
+
+
+def facts(methods: Sequence[Method]) -> dict[str, Any]:
+    """Every figure under its name, by method; ``dev`` is what each round of each run measured."""
+    return {
+        method.name: {
+            "runs": method.runs,
+            "kept": method.kept,
+            "learning_seconds": method.learning_seconds,
+            "metrics": {
+                name: {**vars(change), "interval": change.interval._asdict()}
+                for name, change in method.changes.items()
+            },
+            "dev": [
+                [{**{m.name: m.value for m in r.metrics}, "kept": r.kept} for r in run]
+                for run in method.rounds
+            ],
+        }
+        for method in methods
+    }
 
 
 def markdown(methods: Sequence[Method], metric: str) -> str:

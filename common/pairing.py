@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 
 from common.errors import UserError
-from common.records import Candidate, Preference, Task, identity
+from common.records import Candidate, Demonstration, Preference, Task, identity
 
 Direction = Literal["higher", "lower"]
 
@@ -160,6 +160,24 @@ def distinct(pairs: Iterable[Preference]) -> list[Preference]:
     for pair in pairs:
         found.setdefault((pair.prompt, pair.chosen, pair.rejected), pair)
     return list(found.values())
+
+
+def chosen(pairs: Iterable[Preference]) -> list[Demonstration]:
+    """What the pairs prefer, to be imitated: one for each pair, so that both learn from the same.
+
+    A completion that won twice is there twice.
+    """
+    return [
+        Demonstration(
+            id=identity("chosen", pair.id),
+            task=pair.task,
+            round=pair.round,
+            prompt=pair.prompt,
+            completion=pair.chosen,
+            source=pair.source,
+        )
+        for pair in pairs
+    ]
 
 
 def _by_task(

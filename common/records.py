@@ -102,7 +102,7 @@ class Metric:
     """A mean with its standard error over ``n`` items.
 
     ``items`` maps task id to that task's value, which lets the gate compare rounds pairwise on
-    the same tasks. ``better`` says which direction is an improvement.
+    the same tasks. ``better`` says which direction is an improvement, if one is.
     """
 
     name: str
@@ -111,7 +111,7 @@ class Metric:
     n: int
     split: Split = "dev"
     round: int = 0
-    better: Literal["higher", "lower"] = "higher"
+    better: Literal["higher", "lower", "neither"] = "higher"
     items: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -1,7 +1,7 @@
 """A run as one self-contained HTML file: what each round did, curves, and things to listen to.
 
 Everything from the run is escaped; figures are inline SVG and sounds are data URLs, so that the
-file can be mailed and opened anywhere, offline.
+file can be mailed and opened anywhere, offline. A domain adds an :class:`Extra` of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from common.commands import cell
 from common.gate import PairedInterval, paired_interval
@@ -30,10 +32,47 @@ class Player:
 
 @dataclass(frozen=True)
 class Sample:
-    """One text and its sounds, side by side."""
+    """One text and its sounds, side by side; ``note`` says what was measured of it."""
 
     text: str
     players: tuple[Player, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report that a domain adds: text, figures, and a table if it has columns.
+
+    ``figures`` are SVG of the domain's own making and are not escaped; whatever else is.
+    """
+
+    title: str
+    caption: str = ""
+    figures: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    rows: Sequence[Sequence[object]] = ()
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What a domain adds to the report of a run; ``caption`` says how the samples were chosen."""
+
+    samples: Sequence[Sample] = ()
+    caption: str = ""
+    sections: Sequence[Section] = ()
+
+
+class Outcome(NamedTuple):
+    """Shares of the items in which the later policy was better, equal or worse.
+
+    ``gain`` is win - lose with its 95% interval; None where all items fall alike or there is one:
+    they show no spread to tell an interval from.
+    """
+
+    win: float
+    tie: float
+    lose: float
+    gain: PairedInterval | None
 
 
 @dataclass(frozen=True)
@@ -47,20 +86,46 @@ class Page:
     seed: int
     rounds: Sequence[Round]
     tests: Mapping[str, Sequence[Metric]] = field(default_factory=dict)
-    samples: Sequence[Sample] = ()
+    extra: Extra = Extra()
 
 
 def paired(before: Metric, after: Metric) -> PairedInterval | None:
-    """``after - before`` with its 95% interval; None unless both hold the same two or more."""
+    """``after - before`` with its 95% interval.
+
+    None unless both hold the same items, two or more, and all values are finite.
+    """
     if before.items.keys() != after.items.keys() or len(before.items) < 2:
+        return None
+    if not all(map(math.isfinite, (*before.items.values(), *after.items.values()))):
         return None
     return paired_interval(before.items, after.items)
 
 
+def outcome(before: Metric, after: Metric) -> Outcome | None:
+    """How many items ``after`` won, item by item; None where :func:`paired` is."""
+    if paired(before, after) is None:
+        return None
+    sign = 1 if after.better == "higher" else -1
+    # +1, 0 or -1 an item, so that the mean is the share of wins less that of losses.
+    won = {
+        item: float(np.sign(sign * (after.items[item] - value)))
+        for item, value in before.items.items()
+    }
+    win, tie, lose = ([*won.values()].count(v) / len(won) for v in (1.0, 0.0, -1.0))
+    gain = paired_interval(dict.fromkeys(won, 0.0), won)
+    within = gain._replace(low=max(-1.0, gain.low), high=min(1.0, gain.high))
+    return Outcome(win, tie, lose, within if gain.se > 0 else None)
+
+
 def verdict(metric: Metric, difference: PairedInterval) -> str:
-    """``better``, ``worse`` or ``no difference shown``, by whether the interval excludes zero."""
+    """``better``, ``worse`` or ``no difference shown``, by whether the interval excludes zero.
+
+    A metric without a direction has only ``changed``.
+    """
     if difference.low <= 0 <= difference.high:
         return "no difference shown"
+    if metric.better == "neither":
+        return "changed"
     return "better" if (difference.low > 0) == (metric.better == "higher") else "worse"
 
 
@@ -72,16 +137,19 @@ def render(page: Page) -> str:
     environment.filters["number"] = cell
     template = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
     names = list(dict.fromkeys(m.name for r in page.rounds for m in r.metrics))
+    measured = _measured(page.rounds, names)
     return environment.from_string(template).render(
         page=page,
         names=names,
-        rows=[_row(r, names) for r in page.rounds],
+        measured=measured,
+        changed=any(cell["change"] for cells in measured.values() for cell in cells),
         figures=[_figure(name, page.rounds) for name in names],
         learned=_learned(page.rounds),
         tests=_tests(page.tests),
+        extra=page.extra,
         samples=[
-            (s.text, [(p.label, _data_url(p.data, p.mime)) for p in s.players])
-            for s in page.samples
+            (s, [(p.label, _data_url(p.data, p.mime)) for p in s.players])
+            for s in page.extra.samples
         ],
     )
 
@@ -93,9 +161,17 @@ def write(page: Page, path: Path) -> None:
     scratch.replace(path)
 
 
-def _row(round_: Round, names: Sequence[str]) -> dict[str, Any]:
-    metrics = {m.name: m for m in round_.metrics}
-    return {"round": round_, "metrics": [metrics.get(name) for name in names]}
+def _measured(rounds: Sequence[Round], names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Each metric over the rounds, with its paired change from the first and what that says."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for round_ in rounds:
+        for name, cells in found.items():
+            metric = next((m for m in round_.metrics if m.name == name), None)
+            start = cells[0]["metric"] if cells else None
+            change = paired(start, metric) if start and metric else None
+            said = verdict(metric, change) if metric and change else ""
+            cells.append({"metric": metric, "change": change, "verdict": said})
+    return found
 
 
 def _learned(rounds: Sequence[Round]) -> dict[str, list[Any]]:
@@ -128,7 +204,8 @@ def _tests(tests: Mapping[str, Sequence[Metric]]) -> list[dict[str, Any]]:
         if other is not None:
             difference = paired(metric, other)
             said = verdict(metric, difference) if difference else "too few to say"
-            rows.append({"a": metric, "b": other, "difference": difference, "verdict": said})
+            rows.append({"a": metric, "b": other, "difference": difference, "verdict": said,
+                         "outcome": outcome(metric, other)})  # fmt: skip
     return rows
 
 
@@ -155,7 +232,8 @@ def _figure(name: str, rounds: Sequence[Round]) -> str:
                 i, metric.value, se, fmt="o", color="#2563eb", mfc=fill, capsize=3, lw=1, ms=6
             )
         direction = points[0][1].better if points else "higher"
-        axes.set_title(f"{name} ({direction} is better)", fontsize=10, loc="left")
+        said = "" if direction == "neither" else f" ({direction} is better)"
+        axes.set_title(f"{name}{said}", fontsize=10, loc="left")
         axes.set_xlabel("round", fontsize=9)
         axes.set_xticks([r.index for r in rounds])
         axes.tick_params(labelsize=8)

@@ -142,7 +142,7 @@ class Turns:
         )
         keep, reason = True, "no gate: every round is kept"
         if self.loop.gate is not None:
-            decision = self.loop.gate.decide(kept.metrics, this.metrics)
+            decision = self.loop.gate.decide(kept.metrics, this.metrics, history[0].metrics)
             keep, reason = decision.keep, decision.reason
             gain = decision.gain._asdict() if decision.gain else None
             this = replace(this, notes={**this.notes, "gate": gain})

@@ -1,8 +1,8 @@
 """Recorded speech with transcripts, split by phrase so that no sentence of test is in train.
 
 Corpora: the telephone prompts that ``upspiral data get prompts`` installs, a folder with a CSV,
-and the LJSpeech and LibriTTS layouts. Each gives :class:`Utterance` records and nothing is read
-from disk until audio is asked for.
+and the LJSpeech, LibriTTS, LibriSpeech and VCTK layouts. Each gives :class:`Utterance` records and
+nothing is read from disk until audio is asked for.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ VOICES = {
     "ru": ("ru_RU_f_IvrvoiceRU", "ivrvoice"),
 }
 """Language of the recorded prompts → (folder, speaker). English and Spanish are one person."""
+BLOCK = 512
+"""Texts that are compared with all others at once."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,10 @@ class Corpus:
 
 
 def load(name: str, languages: Sequence[str] = ("en",)) -> Corpus:
-    """``prompts``, ``csv:FOLDER``, ``ljspeech:FOLDER`` or ``libritts:FOLDER`` as a corpus.
+    """``prompts``, or ``KIND:FOLDER`` of csv, ljspeech, libritts, librispeech or vctk, as a corpus.
+
+    LibriTTS and LibriSpeech are split as their subsets are named, so that no speaker is in two
+    splits; the others by phrase.
 
     Raises:
         UserError: the name, the folder or the layout is not one we know.
@@ -65,18 +70,18 @@ def load(name: str, languages: Sequence[str] = ("en",)) -> Corpus:
         root = registry.get("prompts", languages=tuple(languages))
         found = [u for language in languages for u in _prompts(root, language)]
         return Corpus(name, tuple(split_by_phrase(found, test=64, dev=30)))
-    readers = {"csv": _csv, "ljspeech": _ljspeech, "libritts": _libritts}
+    readers = {"csv": _csv, "ljspeech": _ljspeech, "libritts": _libritts,
+               "librispeech": _librispeech, "vctk": _vctk}  # fmt: skip
     if kind not in readers:
-        raise UserError(
-            f"unknown corpus {name!r}", "use prompts, csv:, ljspeech: or libritts:FOLDER"
-        )
+        known = ", ".join(f"{kind}:FOLDER" for kind in readers)
+        raise UserError(f"unknown corpus {name!r}", f"use prompts, {known}")
     folder = Path(where).expanduser()
     if not folder.is_dir():
         raise UserError(f"corpus folder {where!r} is not there", f"check the path after {kind}:")
     found = list(readers[kind](folder))
     if not found:
         raise UserError(f"no recordings with transcripts in {where!r}", f"is it a {kind} folder?")
-    if kind == "libritts":
+    if kind.startswith("libri"):
         return Corpus(name, tuple(found))
     held_out = max(1, min(64, len(found) // 10))
     return Corpus(name, tuple(split_by_phrase(found, test=held_out, dev=held_out)))
@@ -131,16 +136,52 @@ def _ljspeech(folder: Path) -> Iterator[Utterance]:
             yield Utterance(key, texts[-1].strip(), folder / "wavs" / f"{key}.wav", "lj")
 
 
+def _subset(name: str) -> Split:
+    """The split that a subset such as ``dev-clean`` belongs to."""
+    prefix = name.split("-")[0]
+    return "dev" if prefix == "dev" else "test" if prefix == "test" else "train"
+
+
 def _libritts(folder: Path) -> Iterator[Utterance]:
     """``SUBSET/SPEAKER/CHAPTER/*.wav`` with ``*.normalized.txt``; the subset names the split."""
     for path in sorted(folder.glob("*/*/*/*.wav")):
         subset, speaker = path.relative_to(folder).parts[:2]
-        prefix = subset.split("-")[0]
-        split: Split = "dev" if prefix == "dev" else "test" if prefix == "test" else "train"
         transcript = path.with_suffix(".normalized.txt")
         if transcript.is_file():
             text = transcript.read_text(encoding="utf-8").strip()
-            yield Utterance(path.stem, text, path, speaker, "en", split)
+            yield Utterance(path.stem, text, path, speaker, "en", _subset(subset))
+
+
+def _librispeech(folder: Path) -> Iterator[Utterance]:
+    """``SUBSET/SPEAKER/CHAPTER/*.flac``, ``ID TEXT`` lines in the chapter's ``*.trans.txt``.
+
+    The texts are in capitals; they are kept in lower case, which every reader of text knows.
+    """
+    for table in sorted(folder.glob("*/*/*/*.trans.txt")):
+        subset, speaker = table.relative_to(folder).parts[:2]
+        for line in table.read_text(encoding="utf-8").splitlines():
+            key, _, text = line.strip().partition(" ")
+            path = table.with_name(f"{key}.flac")
+            if text and path.is_file():
+                yield Utterance(key, text.strip().lower(), path, speaker, "en", _subset(subset))
+
+
+def _vctk(folder: Path) -> Iterator[Utterance]:
+    """``txt/SPEAKER/ID.txt`` and its sound, the first microphone's where there are two.
+
+    ``wav48_silence_trimmed/SPEAKER/ID_mic1.flac`` (0.92) or ``wav48/SPEAKER/ID.wav`` (0.80). All
+    speakers read some texts; a text is in one split, whoever reads it.
+    """
+    for transcript in sorted(folder.glob("txt/*/*.txt")):
+        speaker, key = transcript.parent.name, transcript.stem
+        sounds = (
+            folder / "wav48_silence_trimmed" / speaker / f"{key}_mic1.flac",
+            folder / "wav48" / speaker / f"{key}.wav",
+        )
+        text = " ".join(transcript.read_text(encoding="utf-8").split())
+        path = next((sound for sound in sounds if sound.is_file()), None)
+        if text and path is not None:
+            yield Utterance(key, text, path, speaker)
 
 
 def split_by_phrase(
@@ -173,6 +214,7 @@ def split_by_phrase(
 
 def _linked(utterances: Sequence[Utterance]) -> list[list[Utterance]]:
     """Groups connected by a shared sentence of three words, or texts at least 85% alike."""
+    import numpy as np
     from rapidfuzz import fuzz, process
 
     texts = [normalise(u.text, u.language) for u in utterances]
@@ -189,9 +231,14 @@ def _linked(utterances: Sequence[Utterance]) -> list[list[Utterance]]:
         for sentence in {normalise(s, utterance.language) for s in sentences} | {texts[i]}:
             if len(sentence.split()) >= 3 or sentence == texts[i]:
                 parent[root(owner.setdefault(sentence, i))] = root(i)
-    alike = process.cdist(texts, texts, scorer=fuzz.ratio, score_cutoff=85)
-    for i, j in zip(*alike.nonzero(), strict=True):
-        parent[root(int(i))] = root(int(j))
+    # Each text once and in blocks: all against all of a large corpus would not fit into memory.
+    first = {text: i for i, text in reversed([*enumerate(texts)])}
+    unique, places = [*first], [*first.values()]
+    for start in range(0, len(unique), BLOCK):
+        block = unique[start : start + BLOCK]
+        alike = process.cdist(block, unique, scorer=fuzz.ratio, score_cutoff=85, dtype=np.float32)
+        for i, j in zip(*alike.nonzero(), strict=True):
+            parent[root(places[start + int(i)])] = root(places[int(j)])
     groups: dict[int, list[Utterance]] = {}
     for i, utterance in enumerate(utterances):
         groups.setdefault(root(i), []).append(utterance)

@@ -124,8 +124,8 @@ class Recogniser(WaveJudge):
     ``fast`` rate may rank but must not be reported.
     """
 
-    names = ("wer", "cer")
-    worst = (1.0, 1.0)
+    names: ClassVar[tuple[str, ...]] = ("wer", "cer")
+    worst: ClassVar[tuple[float, ...]] = (1.0, 1.0)
     SHORT: ClassVar[float] = 9.0
 
     def __init__(
@@ -177,14 +177,16 @@ class Recogniser(WaveJudge):
 
     def score(self, waves: Sequence[Wave], texts: Sequence[str]) -> list[dict[str, float]]:
         return [
-            {
-                "wer": clipped_wer(text, heard, self.language),
-                "cer": min(1.0, cer(text, heard, self.language)),
-            }
-            if usable(wave)
-            else self.lowest()
+            self.rates(text, heard) if usable(wave) else self.lowest()
             for wave, text, heard in zip(waves, texts, self.transcribe(waves), strict=True)
         ]
+
+    def rates(self, text: str, heard: str) -> dict[str, float]:
+        """The scores of a clip that should say ``text`` and in which ``heard`` was heard."""
+        return {
+            "wer": clipped_wer(text, heard, self.language),
+            "cer": min(1.0, cer(text, heard, self.language)),
+        }
 
     def transcribe(self, waves: Sequence[Wave]) -> list[str]:
         """What is said in each wave ``(samples,)`` at 16 kHz; empty where nothing can be heard.
@@ -258,7 +260,7 @@ class SpeakerSimilarity(WaveJudge):
     Silences are cut by voice detection first; a clip in which no voice is found scores 0.
     """
 
-    names = ("similarity",)
+    names: ClassVar[tuple[str, ...]] = ("similarity",)
     worst = (0.0,)
     WINDOW: ClassVar[int] = 160
     """Frames (of 10 ms) that the encoder embeds at once; longer clips are averaged."""
@@ -287,7 +289,7 @@ class SpeakerSimilarity(WaveJudge):
         texts: Sequence[str] = (),  # noqa: ARG002 - a voice is one whatever it says
     ) -> list[dict[str, float]]:
         cosines = self.embed(waves) @ self.voice
-        return [{"similarity": float(np.clip(c, 0, 1))} for c in cosines]
+        return [{self.names[0]: float(np.clip(c, 0, 1))} for c in cosines]
 
     def embed(self, waves: Sequence[Wave]) -> Embedding:
         """The voice of each wave ``(samples,)``, shape ``(B, 256)``; zeros where there is none."""

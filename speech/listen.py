@@ -24,7 +24,6 @@ from common.records import Comparison, Preference, Round, Split, Stimulus, Task,
 from common.stages import Progress
 from common.store import Run, Store
 from speech import audio
-from speech.align import AlignConfig
 from speech.audio import Wave
 
 LEVEL = -26.0
@@ -104,7 +103,7 @@ def prepare(store: Store, run: Run, test: Test, count: int, progress: Progress) 
     """
     wanted = sorted(store.tasks(run.run, test.split), key=lambda t: identity("listen", t.id))
     if any(version.state is None for version in test.versions):
-        recorded = recordings()
+        recorded = recordings(str(run.config.get("corpus", "prompts")))
         wanted = [t for t in wanted if t.reference in recorded]
     wanted = wanted[:count]
     if not wanted:
@@ -134,32 +133,34 @@ def prepare(store: Store, run: Run, test: Test, count: int, progress: Progress) 
 
 def _speaker(store: Store, run: Run) -> Callable[[Version, Sequence[Task]], list[Stimulus]]:
     """What says tasks as a version would, with the random numbers of the run's seed."""
-    from speech.setup import load_policy, streams
-    from speech.vocoder import Vocoder
+    from speech.setup import beginning, settings, speaker_of, streams
 
-    config = AlignConfig(**run.config)
-    policy, vocoder = load_policy(config.policy), Vocoder.starter()
+    config = settings(run)
+    policy = beginning(config)
+    speaker = speaker_of(config, policy)
+    rate = speaker.codec.sample_rate
 
     def say(version: Version, tasks: Sequence[Task]) -> list[Stimulus]:
         if version.state is None:
-            recorded = recordings()
+            recorded = recordings(config.corpus)
             outputs = [""] * len(tasks)
-            waves = [audio.read(recorded[str(task.reference)]) for task in tasks]
+            waves = [audio.read(recorded[str(task.reference)], rate) for task in tasks]
         else:
             policy.restore(store.path(version.state))
-            outputs = streams(policy, tasks, config.temperature, run.seed + version.sample)
-            waves = vocoder.waves(outputs)
-        clips = [store.put(audio.encode(levelled(w), suffix=".ogg"), ".ogg") for w in waves]
+            seed, longest = run.seed + version.sample, config.max_new_tokens
+            outputs = streams(policy, tasks, config.temperature, seed, longest)
+            waves = speaker.waves(outputs)
+        clips = [store.put(audio.encode(levelled(w), rate, ".ogg"), ".ogg") for w in waves]
         return [Stimulus(version.name, o, clip) for o, clip in zip(outputs, clips, strict=True)]
 
     return say
 
 
-def recordings() -> dict[str, Path]:
-    """Where the recording of each recorded text lies."""
+def recordings(corpus: str) -> dict[str, Path]:
+    """Where the recording of each recorded text of ``corpus`` lies."""
     from speech import corpora
 
-    return {u.text: u.path for u in corpora.load("prompts").utterances}
+    return {u.text: u.path for u in corpora.load(corpus).utterances}
 
 
 def levelled(wave: Wave) -> Wave:

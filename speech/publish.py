@@ -23,6 +23,7 @@ ATTRIBUTION = (
 ABOUT = {
     "codec": "spectral codec, 16 kHz, 50 frames a second",
     "ar": "codec language model, text to first codebook",
+    "ar-small": "the same in a quarter of the size, to compare sizes",
     "nar": "masked model, first codebook to the others",
     "ctc": "phone model, the judge that rewards",
     "voice": "background model of voices, for the rewarding judge of voices",

@@ -1,91 +1,163 @@
-"""Put a run of alignment together: policy, vocoder, judges, stages; and what its report plays."""
+"""Put a run of alignment together: policy, speaker, judges, stages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import cast
 
 import torch
 
 from common import registry
+from common.distributed import Team, Together
 from common.errors import UserError
 from common.gate import Gate
 from common.loop import Loop
+from common.memo import Memo
 from common.monitors import CollapseMonitor
+from common.pairing import Direction
 from common.policies import Sample
 from common.policies.local import HFPolicy
 from common.records import Task, identity
-from common.report import Player
-from common.report import Sample as Heard
-from common.store import Store
+from common.stages import Measure, Proposer
+from common.store import Run, Store
 from speech import audio, corpora
-from speech.align import AlignConfig, SelectSpeech, Speak, SpeechMetrics, tasks
+from speech.align import (
+    STARTERS,
+    AlignConfig,
+    SelectSpeech,
+    Speak,
+    SpeechMetrics,
+)
 from speech.audio import Wave
+from speech.codec import load_codec
 from speech.corpora import Corpus
 from speech.ctc import CTCJudge
-from speech.judges import Quality, Recogniser, SpeakerSimilarity
+from speech.judges import Quality, Recogniser, SpeakerSimilarity, WaveJudge
+from speech.listen import human
 from speech.lm import stream
+from speech.lm.single import FILE, SingleStream, detect
+from speech.measures import Duration, Fluency
+from speech.speaker import Golden, Speaker, recordings_of
+from speech.strategies import Alone, learner, wrapped
+from speech.tasks import recorded_tasks, tasks
 from speech.text import phonemes
-from speech.train import load_segments, stretch
+from speech.train import load_segments
 from speech.vocoder import Vocoder
-
-if TYPE_CHECKING:
-    from common.learners.dpo import Preference
+from speech.voice import VoiceLikelihood
+from speech.voices import OwnVoice, VoicePrompts
 
 REFERENCES = 8
 """Recordings whose mean embedding is the voice that similarity is measured against."""
 
 
 def load_policy(name: str) -> HFPolicy:
-    """The autoregressive model called ``starter``, a run's final state, a folder or a hub name.
+    """A starter, a run's final state, a folder or a hub name.
 
     Raises:
-        UserError: there is no such model, or it does not know the symbols of the stream.
+        UserError: there is no such model, or it knows neither the symbols of our stream nor
+            codec tokens as :mod:`speech.lm.single` reads them.
     """
-    if name == "starter":
-        policy = HFPolicy.load(registry.get("starter-ar"), device="cpu")
+    if name in STARTERS:
+        policy = HFPolicy.load(registry.get(STARTERS[name]), device="cpu")
     elif any(run.run == name for run in Store().runs()) or name == "last":
         store = Store()
         run = store.run(store.runs()[0].run if name == "last" else name)
-        policy = HFPolicy.load(registry.get("starter-ar"), device="cpu")
+        policy = beginning(settings(run))
         kept = [r for r in store.rounds(run.run) if r.kept]
         if kept:
             policy.restore(store.path(kept[-1].state))
+        return policy
     else:
         policy = HFPolicy.load(name)
-    if stream.SPEECH not in policy.tokenizer.get_vocab():
+    if is_pair(policy):
+        # The tokenizer of the moment: learning may add symbols, and a roll-back takes them.
+        policy.steer = lambda prompts: stream.Monotonic(policy.tokenizer, prompts)
+    elif detect(policy.tokenizer, str(policy.source)) is None:
         raise UserError(
-            f"{name!r} is no codec language model of ours: it lacks the symbol {stream.SPEECH}",
-            "train one with upspiral speech train ar, or name a run",
+            f"{name!r} is no codec language model: its vocabulary has neither {stream.SPEECH} "
+            "(our stream) nor <|s_0|> and the symbols around it (LLaSA)",
+            f"give one, describe its own symbols in {FILE} in its folder, or name a run",
         )
-    tokenizer = policy.tokenizer
-    policy.steer = lambda prompts: stream.Monotonic(tokenizer, prompts)
     return policy
 
 
-def judges(corpus: Corpus) -> list[Recogniser | SpeakerSimilarity | Quality]:
-    """The judges that evaluate; none of them rewards."""
-    voice = [u for u in corpus.split("train") if len(u.text.split()) >= 5][:REFERENCES]
+def settings(run: Run | None) -> AlignConfig:
+    """What ``run`` was started with, as far as it is known today; the defaults without one."""
+    known = AlignConfig.__dataclass_fields__
+    return AlignConfig(**{k: v for k, v in run.config.items() if k in known} if run else {})
+
+
+def beginning(config: AlignConfig) -> HFPolicy:
+    """The policy that a run of ``config`` starts from, ready to be restored to what it became."""
+    policy = load_policy(config.policy)
+    return wrapped(config, policy, lambda: speaker_of(config, policy))
+
+
+def kept_states(store: Store, run: str) -> dict[str, Path]:
+    """Where the state of each round that was kept lies: ``starter``, ``round 1`` and so on."""
+    kept = [r for r in store.rounds(run) if r.kept]
+    return {f"round {r.index}" if r.index else "starter": store.path(r.state) for r in kept}
+
+
+def is_pair(policy: HFPolicy) -> bool:
+    """Whether ``policy`` is the AR half of a pair, which reads and writes our stream."""
+    return stream.SPEECH in policy.tokenizer.get_vocab()
+
+
+def speaker_of(config: AlignConfig, policy: HFPolicy) -> Speaker:
+    """What ``policy`` needs around it to speak, and the policy made ready for it.
+
+    Raises:
+        UserError: codec, NAR and policy do not fit one another, or one of them is not there.
+    """
+    source = Path(str(policy.source))
+    speaker: Speaker
+    if is_pair(policy):
+        nar = registry.get("starter-nar") if config.nar == "starter" else Path(config.nar)
+        vocoder = Vocoder.load(config.codec, nar.expanduser())
+        if (source / "segments.json.gz").is_file():
+            vocoder.placed = load_segments(source / "segments.json.gz")
+        speaker = vocoder
+    else:
+        codec = load_codec(config.codec)
+        cast(torch.nn.Module, codec).to(policy.device)
+        format = detect(policy.tokenizer, source)
+        assert format is not None  # load_policy has asked
+        speaker = SingleStream(codec, format, policy.tokenizer, config.max_new_tokens)
+    speaker.prepare(policy)
+    return speaker
+
+
+def speaking(name: str, codec: str | None = None) -> tuple[HFPolicy, Speaker, AlignConfig]:
+    """The policy called ``name`` with its speaker; a run's are those that it was started with."""
+    run = next((run for run in Store().runs() if name in ("last", run.run)), None)
+    config = settings(run)
+    if codec:
+        config = replace(config, codec=codec)
+    policy = load_policy(name)
+    return policy, speaker_of(config, policy), config
+
+
+def judges(
+    corpus: Corpus, voices: VoicePrompts | None = None, recogniser: str | None = None
+) -> list[WaveJudge]:
+    """The judges that evaluate; none of them rewards. ``recogniser`` as of :class:`Recogniser`.
+
+    Similarity is to each task's voice prompt, or to the one speaker of the corpus; it is left out
+    where there are several and no prompts.
+    """
     threads = torch.get_num_threads()
-    return [
-        Recogniser(cpu_threads=threads),
-        SpeakerSimilarity([audio.read(u.path) for u in voice]),
-        Quality(cpu_threads=threads),
-    ]
-
-
-def golden(corpus: Corpus, vocoder: Vocoder, wanted: Sequence[Task]) -> dict[str, str]:
-    """The stream of the recording of each task that has one."""
-    placed = load_segments(registry.get("starter-ar") / "segments.json.gz")
-    by_text = {u.text: u for u in corpus.split("train") if u.id in placed}
-    found: dict[str, str] = {}
-    for task in wanted:
-        if (utterance := by_text.get(task.reference or "")) is not None:
-            wave = torch.from_numpy(audio.read(utterance.path))[None]
-            codes = vocoder.codec.encode(wave)[0, 0].tolist()
-            found[task.id] = stream.completion(stretch(placed[utterance.id][1], len(codes)), codes)
-    return found
+    similarity: list[WaveJudge] = []
+    train = corpus.split("train")
+    if voices:
+        similarity = [OwnVoice({u.id: u.path for u in voices.chosen.values()})]
+    elif len({u.speaker for u in train}) == 1:
+        similarity = [SpeakerSimilarity(voice_of(corpus))]
+    heard = [Fluency(recogniser, cpu_threads=threads), *similarity, Quality(cpu_threads=threads)]
+    return [*heard, Duration(corpus)]
 
 
 def sampler(config: AlignConfig) -> Sample:
@@ -95,108 +167,152 @@ def sampler(config: AlignConfig) -> Sample:
     )
 
 
-def text_tasks(texts: Sequence[str]) -> list[Task]:
-    """A task for each text that someone wants to hear.
+def text_tasks(texts: Sequence[str], speaker: Speaker | None = None) -> list[Task]:
+    """A task for each text that someone wants to hear; prompts are the starter's by default.
 
     Raises:
         UserError: a text without a single word.
     """
+    if speaker is None:
+        prompts = [stream.prompt(phones) if phones else "" for phones in phonemes(texts)]
+    else:
+        prompts = speaker.prompts(texts)
     found = []
-    for text, phones in zip(texts, phonemes(texts), strict=True):
-        if not phones:
+    for text, prompt in zip(texts, prompts, strict=True):
+        if not prompt:
             raise UserError(f"there is nothing to say in {text!r}", "give words or numbers")
-        found.append(Task(identity("text", text), stream.prompt(phones), "dev", text))
+        found.append(Task(identity("text", text), prompt, "dev", text))
     return found
 
 
-def learner(config: AlignConfig) -> Preference:
-    """How ``config`` learns; the reference of a round is the policy that it began with."""
-    from common.learners.dpo import Preference  # its libraries take seconds: not for `say`
-
-    return Preference(
-        beta=config.beta,
-        nll_weight=config.nll_weight,
-        learning_rate=config.learning_rate,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        reference="previous",
-    )
-
-
-def build(config: AlignConfig) -> Loop:
-    """The loop of ``config``, ready to run."""
+def helper(config: AlignConfig, team: Team) -> None:
+    """What every process but the main one does: help to learn until the run has ended."""
     policy = load_policy(config.policy)
-    corpus = corpora.load("prompts")
-    vocoder = Vocoder.starter()
-    work = tasks(config, corpus)
+    speaker = speaker_of(config, policy)  # which sets the token that ends a completion
+    Together(learner(config, lambda: speaker), team).serve(policy)
+
+
+def rewarding(config: AlignConfig, corpus: Corpus) -> tuple[list[WaveJudge], dict[str, Direction]]:
+    """The judges that rank a model's own samples, and the scores to rank by; none for golden pairs.
+
+    Raises:
+        UserError: the phone model for other voices than the starter's, or the recogniser that
+            evaluates.
+    """
+    prompts = config.corpus == "prompts"
+    if config.pairs == "golden" and not prompts:
+        return [], {}
+    judges: list[WaveJudge]
+    if config.reward == "ctc":
+        if not prompts:
+            raise UserError(
+                f"the phone model that ranks samples knows the starter's voice, not "
+                f"{config.corpus!r}",
+                "use --pairs golden, or --set reward= with a faster-whisper model, base.en for one",
+            )
+        judges, by = [CTCJudge()], {"ctc": "higher"}
+    elif Path(config.reward).name in ("tiny.en", "faster-whisper-tiny.en"):
+        raise UserError(
+            "tiny.en evaluates, so it cannot reward as well", "give another one, base.en for one"
+        )
+    else:
+        judges = [Recogniser(config.reward, cpu_threads=torch.get_num_threads())]
+        by = {"wer": "lower"}
+    if config.rank == "pareto":
+        judges.append(VoiceLikelihood(voice_of(corpus)))
+        by["voice"] = "higher"
+    return judges, cast(dict[str, Direction], by)
+
+
+def voice_of(corpus: Corpus) -> list[Wave]:
+    """A few recordings of the corpus's speaker."""
+    clear = [u for u in corpus.split("train") if len(u.text.split()) >= 5][:REFERENCES]
+    return [audio.read(u.path) for u in clear]
+
+
+def build(config: AlignConfig, memo: Memo | None = None) -> Loop:
+    """The loop of ``config``, ready to run; ``memo`` remembers what other runs proposed, measured.
+
+    Best-of-N proposes what its policy says alone: the reward model picks when it is measured.
+    """
+    corpus = corpora.load(config.corpus)
+    reward, objectives = rewarding(config, corpus)
+    policy = beginning(config)
+    speaker = speaker_of(config, policy)
+    voices = None
+    if config.corpus == "prompts":
+        work = tasks(config, corpus, speaker)
+    else:
+        if config.voice_prompts and isinstance(speaker, SingleStream):
+            voices = VoicePrompts(corpus, speaker.coder)
+        work = recorded_tasks(config, corpus, speaker, voices)
     train = [task for task in work if task.split == "train"]
+    golden = Golden(recordings_of(train, corpus.split("train")), speaker)
+    if config.pairs == "golden" and next(iter(golden), None) is None:
+        raise UserError(
+            "no recording of a practised text can stand as a golden completion",
+            "an AR needs segments.json.gz beside it; else raise max_new_tokens or use --pairs self",
+        )
     sample = sampler(config)
-    evaluate = judges(corpus)
+    evaluate = judges(corpus, voices)
+    guards = [name for name in ("similarity", "dnsmos") if any(name in j.names for j in evaluate)]
+    propose: Proposer = Speak(speaker, sample) if reward else sample
+    measuring = [*evaluate, *(j for j in reward if isinstance(j, CTCJudge))]
+    measure: Measure = SpeechMetrics(
+        speaker,
+        measuring,
+        replace(sample, n=1),
+        config.test_samples,
+    )
+    if memo:
+        around = [config.codec, config.nar, config.corpus, config.voice_prompts]
+        scores = [name for judge in measuring for name in judge.names]
+        propose = memo.propose(propose, asdict(sample), bool(reward), around)
+        measure = memo.measure(measure, asdict(sample), config.test_samples, scores, around)
     return Loop(
         policy=policy,
         tasks=work,
-        propose=Speak(vocoder, sample),
-        judge=[CTCJudge()],
+        propose=Alone(propose) if config.strategy == "best-of-n" else propose,
+        judge=reward,
         select=SelectSpeech(
             config.pairs,
-            "ctc",
+            objectives,
             config.pairs_per_text,
             config.min_margin,
-            golden(corpus, vocoder, train) if config.pairs != "self" else {},
+            golden if config.pairs in ("golden", "both") else {},
+            audible=bool(reward),
+            accumulate=config.accumulate,
+            imitate=config.strategy == "sft",
+            max_pairs=config.max_pairs,
+            human=partial(human, Store(), config.ratings) if config.ratings else None,
         ),
-        learn=learner(config),
-        measure=SpeechMetrics(
-            vocoder, [*evaluate, CTCJudge()], replace(sample, n=1), config.test_samples
-        ),
-        gate=Gate("wer", guards=("similarity", "dnsmos")),
+        learn=learner(config, lambda: speaker),
+        measure=measure,
+        gate=Gate("wer", guards=tuple(guards)),
         monitors=[CollapseMonitor(metric="wer")],
     )
 
 
-def listening(store: Store, run: str, count: int = 8) -> list[Heard]:
-    """``count`` test texts said by the starter and by the final policy, and the recordings."""
-    row = store.run(run)
-    config = AlignConfig(**row.config)
-    rounds = store.rounds(run)
-    kept = [r.state for r in rounds if r.kept]
-    if not kept:
-        return []
-    corpus = corpora.load("prompts")
-    recorded = {u.text: u for u in corpus.split("test")}
-    chosen = [t for t in store.tasks(run, "test") if t.reference in recorded][:count]
-    vocoder, policy = Vocoder.starter(), load_policy(config.policy)
-    versions: list[tuple[str, list[bytes]]] = []
-    for label, state in (("starter", kept[0]), ("final", kept[-1])):
-        policy.restore(store.path(state))
-        waves = utter(policy, vocoder, chosen, config.temperature, row.seed)
-        versions.append((label, [audio.encode(wave, suffix=".ogg") for wave in waves]))
-    versions.append(
-        (
-            "recording",
-            [
-                audio.encode(audio.read(recorded[str(t.reference)].path), suffix=".ogg")
-                for t in chosen
-            ],
-        )
-    )
-    return [
-        Heard(
-            str(task.reference),
-            tuple(Player(label, sounds[i], "audio/ogg") for label, sounds in versions),
-        )
-        for i, task in enumerate(chosen)
-    ]
-
-
 def utter(
-    policy: HFPolicy, vocoder: Vocoder, chosen: Sequence[Task], temperature: float, seed: int
+    policy: HFPolicy,
+    vocoder: Speaker,
+    chosen: Sequence[Task],
+    temperature: float,
+    seed: int,
+    max_new_tokens: int = AlignConfig().max_new_tokens,
 ) -> list[Wave]:
     """Each task's text said once."""
-    return vocoder.waves(streams(policy, chosen, temperature, seed))
+    return vocoder.waves(streams(policy, chosen, temperature, seed, max_new_tokens))
 
 
-def streams(policy: HFPolicy, chosen: Sequence[Task], temperature: float, seed: int) -> list[str]:
-    """The stream of symbols of each task's text, sampled once."""
+def streams(
+    policy: HFPolicy,
+    chosen: Sequence[Task],
+    temperature: float,
+    seed: int,
+    max_new_tokens: int = AlignConfig().max_new_tokens,
+) -> list[str]:
+    """What the policy writes for each task's text, sampled once."""
     seeds = [int(identity(seed, task.id), 16) >> 17 for task in chosen]
     by_task = dict(zip((task.id for task in chosen), seeds, strict=True))
     found = policy.generate(
@@ -204,6 +320,6 @@ def streams(policy: HFPolicy, chosen: Sequence[Task], temperature: float, seed: 
         n=1,
         seeds=lambda task, index: by_task[task.id] + index,
         temperature=temperature,
-        max_new_tokens=AlignConfig().max_new_tokens,
+        max_new_tokens=max_new_tokens,
     )
     return [c.output for c in found]

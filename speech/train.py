@@ -1,4 +1,4 @@
-"""How the starters in ``assets/`` are made: ``upspiral speech train codec|ar|nar|ctc|voice``.
+"""How the starters in ``assets/`` are made: ``upspiral speech train PART``.
 
 The parts build on one another: the recogniser's states teach the codec's first quantiser and
 place the phones in the recordings; the codec's tokens are what the AR and the NAR learn. Each
@@ -47,6 +47,8 @@ class StarterRecipe:
 
     codec: CodecTraining | SEANetTraining = CodecTraining()
     ar: ARTraining = ARTraining()
+    small: ARTraining = ARTraining(width=96, layers=4)
+    """Of a second, smaller AR: what alignment does may depend on the size of what it aligns."""
     nar: NARTraining = NARTraining()
     ctc_steps: int = 1200
     languages: tuple[str, ...] = ("en",)
@@ -76,6 +78,7 @@ def tiny() -> StarterRecipe:
             head_start=5,
         ),
         ARTraining(width=64, layers=2, heads=2, steps=60),
+        ARTraining(width=32, layers=1, heads=2, steps=30),
         NARTraining(NARConfig((64, 64, 64, 64), width=64, blocks=2), steps=60),
         ctc_steps=20,
     )
@@ -276,15 +279,16 @@ def train(part: str, recipe: StarterRecipe, folder: Path, progress: Report) -> P
         )
     codec = load_codec(folder / "codec")
     placed = segments(found, teacher_states(found, folder, progress), folder)
-    if part == "ar":
-        learn = spoken(codec, by_split["train"], placed, recipe.ar.speeds)
+    if part in ("ar", "ar-small"):
+        config = recipe.ar if part == "ar" else recipe.small
+        learn = spoken(codec, by_split["train"], placed, config.speeds)
         check = spoken(codec, by_split["dev"], placed)
         size = codec.codebook_sizes[0]
-        model, tokenizer = train_ar(recipe.ar, learn, check, size, folder / "work", progress)
+        work = folder / "work"
+        model, tokenizer = train_ar(config, learn, check, size, work, progress, part)
         model.half().save_pretrained(out)
         tokenizer.save_pretrained(out)
-        own = {r.utterance.id for r in by_split["train"]}
-        save_segments({k: v for k, v in placed.items() if k in own}, out / "segments.json.gz")
+        save_segments(placed, out / "segments.json.gz")
         return out
     shifts = {"train": recipe.nar.shifts, "dev": (0,)}
     coded = {

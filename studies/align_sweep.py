@@ -22,8 +22,9 @@ from common.progress import progress
 from common.records import Metric
 from common.stages import Context
 from common.tracking import Nothing
-from speech.align import AlignConfig, SelectSpeech
-from speech.setup import build, learner
+from speech.align import AlignConfig, SelectSpeech, Speak
+from speech.setup import build
+from speech.strategies import learner
 
 SETTINGS: tuple[Mapping[str, float | str], ...] = (
     {},
@@ -54,7 +55,7 @@ def main() -> None:
 
     loop = build(replace(config, pairs="both"))
     policy, propose, judge, measure = loop.policy, loop.propose, loop.judge, loop.measure
-    assert isinstance(loop.select, SelectSpeech)
+    assert isinstance(loop.select, SelectSpeech) and isinstance(propose, Speak)
     assert isinstance(judge, Sequence) and not isinstance(measure, Sequence)
     tasks = {t.id: t for t in loop.tasks if t.split == "train"}
     dev = [t for t in loop.tasks if t.split == "dev"]
@@ -77,7 +78,7 @@ def main() -> None:
             tried = replace(config, **setting)  # type: ignore[arg-type]
             select = replace(loop.select, pairs=tried.pairs)
             lessons = select.select(tasks, pool, ctx)
-            learned = learner(tried).learn(policy, lessons, ctx)  # type: ignore[arg-type]
+            learned = learner(tried, lambda: propose.vocoder).learn(policy, lessons, ctx)  # type: ignore[arg-type]
             after = measure.measure(policy, dev, ctx)
             row = {"setting": setting, "seed": chosen.seed, **figures(after)}
             row |= {"pairs": learned["pairs"], "margin": learned["reward_margin"],

@@ -40,8 +40,8 @@ class Domain:
     ``resume`` is ``module:function`` of ``function(run: str, out: Output) -> Mapping | None``: it
     continues a run of this domain from the configuration that the store holds. A run belongs to
     the domain that the recipe starts with, as in ``speech/align:starter``. ``report`` is
-    ``module:function`` of ``function(run: str) -> Sequence[common.report.Sample]``: what to listen
-    to or look at in the run's report.
+    ``module:function`` of ``function(run: str) -> common.report.Extra``: what to listen to or look
+    at in the run's report beside its figures.
     """
 
     name: str

@@ -12,7 +12,7 @@ import tyro
 from common.commands import Domain, Output, resolve
 from common.errors import UserError
 from common.records import Metric, Round
-from common.report import Page, paired, write
+from common.report import Extra, Page, paired, write
 from common.store import Run, Store
 
 
@@ -149,14 +149,14 @@ class Report:
 
 
 def write_report(store: Store, run: Run, path: Path) -> None:
-    """Write the report of ``run``; the domain, where it is installed, says what to listen to."""
-    samples = ()
+    """Write the report of ``run``; the domain, where it is installed, adds its own to it."""
+    extra = Extra()
     try:
         domain = domain_of(run)
     except UserError:  # a run of a domain that is not installed here still has its figures
         domain = None
     if domain is not None and domain.report is not None:
-        samples = tuple(resolve(domain.report)(run.run))
+        extra = resolve(domain.report)(run.run)
     page = Page(
         run=run.run,
         recipe=run.recipe,
@@ -165,7 +165,7 @@ def write_report(store: Store, run: Run, path: Path) -> None:
         seed=run.seed,
         rounds=store.rounds(run.run),
         tests=tests_of(store, run),
-        samples=samples,
+        extra=extra,
     )
     write(page, path)
 

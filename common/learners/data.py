@@ -21,7 +21,7 @@ from torch.utils.data import Sampler
 from transformers import PrinterCallback, TrainerCallback
 
 from common.errors import UserError
-from common.policies.local import no_bars
+from common.policies.weights import no_bars
 from common.records import Demonstration, Preference
 from common.stages import Context
 

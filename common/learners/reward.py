@@ -22,6 +22,7 @@ from trl.trainer.reward_trainer import RewardTrainer
 from common.errors import UserError
 from common.learners import data
 from common.policies.local import HFPolicy
+from common.policies.weights import digest, no_bars
 from common.records import Candidate, Preference, Task, identity
 from common.stages import Context
 
@@ -41,7 +42,11 @@ class RewardTraining:
 
 
 class RewardModel:
-    """A transformers sequence classifier with one label, and what turns text into its tokens."""
+    """A transformers sequence classifier with one label, and what turns text into its tokens.
+
+    It reads prompts without the label that the policy may speak under: an answer is as good as it
+    is whatever was asked of the policy, and the label may be newer than the reward model.
+    """
 
     def __init__(
         self, model: Any, tokens: HFPolicy, training: RewardTraining | None = None
@@ -91,8 +96,19 @@ class RewardModel:
             ) from error
         return cls(model, tokens, training)
 
+    def fingerprint(self) -> str:
+        """A hash of the weights."""
+        return digest(self.model.state_dict())
+
     def save(self, folder: Path) -> None:
-        self.model.save_pretrained(folder)
+        with no_bars():
+            self.model.save_pretrained(folder)
+
+    def restore(self, folder: Path) -> None:
+        """Take the weights that :meth:`save` wrote."""
+        with no_bars():
+            saved = RewardModel.load(folder, self.tokens)
+        self.model.load_state_dict(saved.model.state_dict())
 
     def fit(self, preferences: Sequence[Preference], ctx: Context) -> Mapping[str, float]:
         """Train on ``preferences``; nothing is done when there are none.
@@ -101,12 +117,14 @@ class RewardModel:
         steps, ``loss_first`` of the first, ``pairs`` and ``steps``.
         """
         how = self.training
+        with self.tokens.conditioned(""):
+            encoded = data.preference_rows(self.tokens, preferences, how.max_length)
         rows = [
             {
                 "chosen_ids": row["prompt_ids"] + row["chosen_ids"],
                 "rejected_ids": row["prompt_ids"] + row["rejected_ids"],
             }
-            for row in data.preference_rows(self.tokens, preferences, how.max_length)
+            for row in encoded
         ]
         if not rows:
             return {"pairs": 0.0, "steps": 0.0}
@@ -136,10 +154,11 @@ class RewardModel:
     @torch.inference_mode()
     def score(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
         """The reward of each completion; only differences on one prompt mean something."""
-        sequences = []
-        for prompt, completion in zip(prompts, completions, strict=True):
-            ids = self.tokens.encode_prompt(prompt) + self.tokens.encode_completion(completion)
-            sequences.append(ids[: self.training.max_length])
+        tokens, sequences = self.tokens, []
+        with tokens.conditioned(""):
+            for prompt, completion in zip(prompts, completions, strict=True):
+                ids = tokens.encode_prompt(prompt) + tokens.encode_completion(completion)
+                sequences.append(ids[: self.training.max_length])
         order = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
         rewards = [0.0] * len(sequences)
         pad = self.tokens.tokenizer.pad_token_id

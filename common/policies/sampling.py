@@ -29,7 +29,8 @@ from common.stages import Progress
 Steer = Callable[[Sequence[int], Tensor, Tensor], Tensor]
 """Changes what may come next: from the numbers of B rows (row = prompt * n + sample), the tokens
 they have drawn so far, (B, t), and the model's logits, (B, V), to scores, (B, V); -inf forbids.
-Called for every t in turn."""
+Called for every t in turn. Which tokens it forbids must not depend on the logits. A steer may offer
+a method ``forced`` that does the whole of :func:`forced_scores` at once."""
 
 _COMPACT_BELOW = 0.85  # copying the cache costs about as much as a few steps: not for every row
 
@@ -142,6 +143,22 @@ def sample(
         model.train(training)
     done = [one for one in result if one is not None]
     return [done[i : i + n] for i in range(0, len(done), n)] if n else [[] for _ in prompts]
+
+
+def forced_scores(steer: Steer, tokens_BT: Tensor, logits_BTV: Tensor) -> Tensor:
+    """What ``steer`` makes of the logits at every step of given completions: ``(B, T, V)``.
+
+    ``steer`` is fresh, made for the B prompts in order; ``tokens_BT`` are the tokens drawn, and
+    ``logits_BTV[:, t]`` those from which token t came. Differentiable in the logits. What follows
+    a completion's end means nothing, and may be -inf throughout.
+    """
+    forced = getattr(steer, "forced", None)
+    if forced is not None:
+        scores: Tensor = forced(tokens_BT, logits_BTV)
+        return scores
+    rows = range(len(tokens_BT))
+    steps = range(tokens_BT.shape[1])
+    return torch.stack([steer(rows, tokens_BT[:, :t], logits_BTV[:, t]) for t in steps], dim=1)
 
 
 @torch.inference_mode()

@@ -1,14 +1,16 @@
 """Neural audio codecs: samples to a few integers a frame, and back.
 
-Three bodies stand behind one protocol: ``spectral`` (mel front end, inverse-STFT head; the
-starter), ``seanet`` (EnCodec's architecture, trained here) and ``encodec`` (published EnCodec
-weights). Language models, judges and commands know only :class:`Codec`.
+Two bodies are trained here: ``spectral`` (mel front end, inverse-STFT head; the starter) and
+``seanet`` (EnCodec's architecture). Published weights of six more stand behind the same protocol:
+EnCodec, SpeechTokenizer, DAC, Mimi, X-codec and X-codec 2. Language models, judges and commands
+know only :class:`Codec`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 from pathlib import Path
 from typing import Protocol, Self, cast, runtime_checkable
@@ -20,6 +22,15 @@ from common.errors import UserError
 
 STARTER = "starter"
 ENCODEC = "encodec-24khz"
+HUB = {
+    ENCODEC: "facebook/encodec_24khz",
+    "dac-16khz": "descript/dac_16khz",
+    "dac-24khz": "descript/dac_24khz",
+    "dac-44khz": "descript/dac_44khz",
+    "mimi": "kyutai/mimi",
+    "xcodec2": "HKUSTAudio/xcodec2-hf",
+}
+"""Names of published codecs → the hub's repositories. Any other repository has its full name."""
 # Left out of a fingerprint: only training reads them and a saved codec may lack them.
 _TRAINING_ONLY = (".embed_avg", ".cluster_size", ".inited")
 
@@ -42,7 +53,7 @@ class Codec(Protocol):
 
     @property
     def frame_rate(self) -> int:
-        """Frames a second."""
+        """Frames a second, rounded."""
 
     @property
     def codebooks(self) -> int:
@@ -71,48 +82,89 @@ class Codec(Protocol):
 
 
 def load_codec(name_or_path: str | Path) -> Codec:
-    """The codec called ``"starter"`` or ``"encodec-24khz"``, or the one in a folder or file.
+    """The codec called ``"starter"`` or as in :data:`HUB`, or in a folder, file or hub repository.
 
-    A folder holds what :meth:`Codec.save` wrote, or a transformers EnCodec checkpoint; a file is
-    a state dict of the encodec package. Raises :class:`UserError` if there is no codec there.
+    A folder holds what :meth:`Codec.save` wrote, a checkpoint of transformers (EnCodec, DAC, Mimi,
+    X-codec, X-codec 2), or one of SpeechTokenizer; a file is a state dict of the encodec package.
+    Raises :class:`UserError` if there is no codec there.
     """
-    from speech.codec.pretrained import PretrainedCodec
-
-    if str(name_or_path) == ENCODEC:
-        return PretrainedCodec.from_hub()
-    if str(name_or_path) == STARTER:
+    name = str(name_or_path)
+    if name == STARTER:
         from common import registry
 
         return load_codec(registry.get("starter-codec"))
     path = Path(name_or_path).expanduser()
+    if name in HUB or (re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not path.exists()):
+        return _from_hub(HUB.get(name, name))
     if path.is_file():
+        from speech.codec.pretrained import PretrainedCodec
+
         return PretrainedCodec.from_state_dict(path)
     settings = _settings(path)
     kind = settings.get("kind", settings.get("model_type"))
+    if kind is None and {"n_q", "strides"} <= settings.keys():
+        kind = "speechtokenizer"
     try:
-        if kind == "spectral":
-            from speech.codec.spectral import SpectralCodec
-
-            return SpectralCodec.load(path)
-        if kind == "seanet":
-            from speech.codec.seanet import SEANetCodec
-
-            return SEANetCodec.load(path)
-        if kind == "encodec":
-            return PretrainedCodec.load(path)
+        return _body(str(kind)).load(path)
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         line = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
             f"the {kind} codec in {path} cannot be read: {line[0]}", "save or download it again"
         ) from error
-    raise UserError(
-        f"{path / 'config.json'} names the codec kind {kind!r}",
-        "the kinds are spectral, seanet and encodec",
-    )
+
+
+def _body(kind: str) -> type[Codec]:
+    """The class of a kind; imported here, because each brings libraries of its own."""
+    if kind == "spectral":
+        from speech.codec.spectral import SpectralCodec
+
+        return SpectralCodec
+    if kind == "seanet":
+        from speech.codec.seanet import SEANetCodec
+
+        return SEANetCodec
+    if kind == "encodec":
+        from speech.codec.pretrained import PretrainedCodec
+
+        return PretrainedCodec
+    if kind == "speechtokenizer":
+        from speech.codec.speechtokenizer import SpeechTokenizerCodec
+
+        return SpeechTokenizerCodec
+    from speech.codec.hub import TransformersCodec
+
+    if kind in TransformersCodec.CLASSES:
+        return TransformersCodec
+    known = ["spectral", "seanet", "encodec", "speechtokenizer", *TransformersCodec.CLASSES]
+    raise UserError(f"no codec of the kind {kind!r}", f"the kinds are {', '.join(known)}")
+
+
+def _from_hub(repository: str) -> Codec:
+    """The codec in a repository of the model hub, or in its copy on this machine."""
+    from speech.codec.hub import TransformersCodec
+    from speech.codec.pretrained import PretrainedCodec
+
+    if repository == HUB[ENCODEC]:
+        return PretrainedCodec.from_hub()
+    from transformers import AutoConfig
+
+    try:
+        kind = AutoConfig.from_pretrained(repository).model_type
+    except (OSError, ValueError) as error:
+        remedy = "check the name, go online once, or download it elsewhere and give its folder"
+        raise UserError(f"no codec {repository!r} here or on the hub", remedy) from error
+    if kind == "encodec":
+        return PretrainedCodec.from_hub(repository)
+    if kind not in TransformersCodec.CLASSES:
+        raise UserError(
+            f"{repository!r} is a {kind} model, no codec",
+            f"use encodec, {', '.join(TransformersCodec.CLASSES)}",
+        )
+    return TransformersCodec.from_hub(kind, repository)
 
 
 def _settings(folder: Path) -> dict[str, object]:
-    remedy = f'give "{STARTER}", "{ENCODEC}", a folder with config.json, or an EnCodec state dict'
+    remedy = f"give {STARTER}, {', '.join(HUB)}, a folder with config.json or a hub repository"
     try:
         settings = json.loads((folder / "config.json").read_text())
     except (FileNotFoundError, NotADirectoryError):

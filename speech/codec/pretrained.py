@@ -70,8 +70,11 @@ class PretrainedCodec(nn.Module):
         """Load a transformers checkpoint by hub name or from a folder."""
         from transformers import EncodecModel
 
+        from common.policies.weights import no_bars
+
         try:
-            network = EncodecModel.from_pretrained(str(name_or_folder))
+            with no_bars():
+                network = EncodecModel.from_pretrained(str(name_or_folder))
         except (OSError, ValueError) as error:
             remedy = f"go online once, or download {HUB_ID} elsewhere and give its folder"
             raise UserError(f"cannot load EnCodec from {name_or_folder}", remedy) from error

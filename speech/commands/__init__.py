@@ -23,6 +23,16 @@ domain = Domain(
             "upspiral speech evaluate --policy starter --count 8",
             "speech.commands.say:Evaluate",
         ),
+        "compare": Command(
+            "strategies or settings side by side, over seeds, with equal budgets",
+            "upspiral speech compare --what strategies --seeds 3 --out table",
+            "speech.commands.compare:Compare",
+        ),
+        "gap": Command(
+            "how far a policy's codes are from those of recordings",
+            "upspiral speech gap --policy starter --out gap",
+            "speech.commands.gap:Gap",
+        ),
         "listen": Command(
             "a blind listening test of a run in the browser, and what it came to",
             "upspiral speech listen last",
@@ -45,5 +55,5 @@ domain = Domain(
         ),
     },
     resume="speech.commands.align:resume",
-    report="speech.commands.align:samples",
+    report="speech.report:extra",
 )

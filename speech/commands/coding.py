@@ -30,7 +30,8 @@ class Encode:
     out: Path = Path("codes.npz")
     """Where the codes go (npz)."""
     codec: str = "starter"
-    """starter, encodec-24khz, or a folder or file with a codec."""
+    """starter, encodec-24khz, dac-16khz, dac-24khz, dac-44khz, mimi, xcodec2, a folder or file
+    with a codec, or a hub repository."""
 
     def run(self, out: Output) -> dict[str, Any]:
         from speech import audio

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from common.commands import Output
 from common.errors import UserError
+from speech.align import STARTERS
+
+if TYPE_CHECKING:
+    from speech.audio import Wave
 
 BREATH = 12
 """Words that are said at once: the starter practised phrases up to this long."""
+SHORTEST = 1.0
+"""Seconds of the shortest voice prompt that is taken."""
 PAUSE = 0.25
 """Seconds of silence between phrases."""
 
@@ -27,6 +34,8 @@ class Say:
     """What to say; of any length, phrase by phrase."""
     policy: str = "starter"
     """starter, a run (or last), a folder, or a hub name."""
+    codec: str | None = None
+    """The codec of a single-stream model of yours; a run knows its own."""
     out: Path = Path("said.wav")
     """Where the sound goes (wav, flac, ogg)."""
     voice: Path | None = None
@@ -45,18 +54,18 @@ class Say:
         file = audio.writable(self.out)
         check(self.policy, self.temperature)
         said = phrases(self.text)
-        voice = audio.read(self.voice, allow_silence=False) if self.voice else None
-        from speech.setup import load_policy, text_tasks, utter
-        from speech.vocoder import Vocoder
+        if self.voice:
+            voice_of(self.voice)
+        from speech.setup import speaking, text_tasks, utter
 
-        vocoder = Vocoder.starter()
-        if voice is not None:
-            vocoder = vocoder.with_voice(voice)
-        policy = load_policy(self.policy)
-        waves = utter(policy, vocoder, text_tasks(said), self.temperature, self.seed)
+        policy, speaker, config = speaking(self.policy, self.codec)
+        rate = speaker.codec.sample_rate
+        if self.voice:
+            speaker = speaker.with_voice(voice_of(self.voice, rate))
+        tasks = text_tasks(said, speaker)
+        waves = utter(policy, speaker, tasks, self.temperature, self.seed, config.max_new_tokens)
         if not all(len(wave) for wave in waves):
             raise UserError(f"{self.policy!r} found nothing to say", "try another --seed")
-        rate = vocoder.codec.sample_rate
         pause = np.zeros(round(PAUSE * rate), np.float32)
         wave = np.concatenate([part for w in waves for part in (w, pause)][:-1])
         audio.write(file, wave, rate)
@@ -70,56 +79,108 @@ class Evaluate:
 
     policy: str = "starter"
     """starter, a run (or last), a folder, or a hub name."""
+    codec: str | None = None
+    """The codec of a single-stream model of yours; a run knows its own."""
     texts: Path | None = None
     """A file with a sentence a line; by default the recorded dev texts."""
     count: int | None = None
     """Only the first so many texts."""
     voice: Path | None = None
     """A recording that sets the voice and is the reference for similarity."""
+    whisper: str | None = None
+    """A faster-whisper model that hears in place of tiny.en: large-v3, or a folder."""
+    wavlm: str | None = None
+    """Adds speaker similarity by WavLM: microsoft/wavlm-base-plus-sv, or a folder."""
+    utmos: str | None = None
+    """Adds UTMOS: balacoon/utmos, or a folder with utmos.jit."""
     seed: int = 0
     """Another seed, another reading."""
     temperature: float = 0.7
     """1 is what the policy learnt; lower is safer. Alignment measures at 0.7."""
 
     def run(self, out: Output) -> dict[str, Any]:
-        from speech import audio, corpora
+        from speech import corpora
 
         if self.count is not None and self.count < 1:
             raise UserError(f"{self.count} texts", "ask for one or more")
         check(self.policy, self.temperature)
         own = read_texts(self.texts) if self.texts else None
-        voice = audio.read(self.voice, allow_silence=False) if self.voice else None
+        voice = voice_of(self.voice) if self.voice else None
         from common.stages import Context
         from common.store import Store
-        from common.tracking import Nothing
-        from speech.align import AlignConfig, SpeechMetrics, unique
+        from speech.align import SpeechMetrics
         from speech.ctc import CTCJudge
+        from speech.hub_judges import UTMOS, WavLMSimilarity
         from speech.judges import SpeakerSimilarity
-        from speech.setup import judges, load_policy, sampler, text_tasks
-        from speech.vocoder import Vocoder
+        from speech.setup import judges, sampler, speaking, text_tasks
+        from speech.setup import voice_of as voice_in
+        from speech.tasks import unique
 
-        policy = load_policy(self.policy)
+        policy, speaker, config = speaking(self.policy, self.codec)
         corpus = corpora.load("prompts")
         lines = own or unique(u.text for u in corpus.split("dev"))
-        tasks = text_tasks(lines[: self.count])
-        vocoder = Vocoder.starter()
-        evaluate = judges(corpus)
-        if voice is not None:
-            vocoder = vocoder.with_voice(voice)
+        evaluate = judges(corpus, recogniser=self.whisper)
+        if self.voice and voice is not None:
+            speaker = speaker.with_voice(voice_of(self.voice, speaker.codec.sample_rate))
             similarity = SpeakerSimilarity([voice])
             similarity.voice  # noqa: B018 - heard now: a recording without a voice is a mistake
             evaluate[1] = similarity
-        sample = replace(sampler(AlignConfig()), n=1, temperature=self.temperature)
+        if self.wavlm:
+            evaluate.append(
+                WavLMSimilarity([voice] if voice is not None else voice_in(corpus), self.wavlm)
+            )
+        if self.utmos:
+            evaluate.append(UTMOS(self.utmos))
+        tasks = text_tasks(lines[: self.count], speaker)
+        sample = replace(sampler(config), n=1, temperature=self.temperature)
         store = Store()
         scratch = store.folder("evaluate")
-        context = Context(self.seed, 0, store.artifacts, Nothing(), out.progress(), scratch)
-        found = SpeechMetrics(vocoder, [*evaluate, CTCJudge()], sample).measure(
+        pace = _Figures()
+        context = Context(self.seed, 0, store.artifacts, pace, out.progress(), scratch)
+        found = SpeechMetrics(speaker, [*evaluate, CTCJudge()], sample).measure(
             policy, tasks, context
         )
         rows = [(m.name, m.value, m.se, m.n) for m in found]
         out.table(("score", "mean", "standard error", "n"), rows)
-        facts = {m.name: {"mean": m.value, "se": m.se, "n": m.n} for m in found}
-        return {"policy": self.policy, "scores": facts, "texts": [t.reference for t in tasks]}
+        facts: dict[str, Any] = {m.name: {"mean": m.value, "se": m.se, "n": m.n} for m in found}
+        factor = pace.values.get("measure/real_time_factor")
+        if factor is not None:
+            out.print(f"{factor:.2f} seconds of work a second of sound")
+        return {
+            "policy": self.policy,
+            "scores": facts,
+            "real_time_factor": factor,
+            "texts": [t.reference for t in tasks],
+        }
+
+
+class _Figures:
+    """A tracker that keeps the newest value of each figure."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+
+    def log(self, values: Mapping[str, float], step: int) -> None:  # noqa: ARG002
+        self.values |= values
+
+
+def voice_of(path: Path, rate: int = 16_000) -> Wave:
+    """The first half minute of a voice prompt at ``rate`` Hz; more is not needed of any file.
+
+    Raises:
+        UserError: as :func:`speech.audio.read`, or it is shorter than :data:`SHORTEST`.
+    """
+    from speech import audio
+
+    wave = next(audio.stream(path, rate, seconds=30.0))
+    if len(wave) < SHORTEST * rate:
+        raise UserError(
+            f"{str(path)!r} holds {len(wave) / rate:.1f} s of sound, too little for a voice",
+            f"give {SHORTEST:g} s or more; three are used as the prompt",
+        )
+    if audio.is_silent(wave):
+        raise UserError(f"{str(path)!r} is silent", "check the recording, or choose another file")
+    return wave
 
 
 def check(policy: str, temperature: float) -> None:
@@ -131,7 +192,7 @@ def check(policy: str, temperature: float) -> None:
     """
     if not 0 <= temperature < math.inf:
         raise UserError(f"a temperature of {temperature:g}", "give 0 or more, 1 at most as a rule")
-    if policy == "starter" or "/" in policy or Path(policy).exists():
+    if policy in STARTERS or "/" in policy or Path(policy).exists():
         return
     from common.cli import unknown
     from common.commands.runs import find
@@ -141,7 +202,7 @@ def check(policy: str, temperature: float) -> None:
     if policy == "last":
         find(store, policy)
     elif policy not in (names := [run.run for run in store.runs()]):
-        raise unknown("policy", policy, ["starter", *names])
+        raise unknown("policy", policy, [*STARTERS, *names])
 
 
 def phrases(text: str, longest: int = BREATH) -> list[str]:

@@ -19,8 +19,8 @@ from common.errors import UserError
 class Train:
     """Train one part of the starter on the recorded prompts. Run it again to continue."""
 
-    part: tyro.conf.Positional[Literal["codec", "ar", "nar", "ctc", "voice"]]
-    """codec first, ar and nar need it; ctc and voice are the rewarding judges."""
+    part: tyro.conf.Positional[Literal["codec", "ar", "ar-small", "nar", "ctc", "voice"]]
+    """codec first, ar, ar-small and nar need it; ctc and voice are the rewarding judges."""
     recipe: str = "starter"
     """starter (hours), seanet (EnCodec's architecture; wants a GPU), or tiny (minutes, unclear)."""
     folder: Path | None = None
@@ -63,8 +63,8 @@ class Train:
         return shlex.join(words)
 
 
-def made(folder: Path) -> Path:
-    """``folder``, there and writable, before minutes of work are spent for it.
+def made(folder: Path, flag: str = "--folder") -> Path:
+    """``folder`` of ``flag``, there and writable, before minutes of work are spent for it.
 
     Raises:
         UserError: it is a file, or cannot be made or written to.
@@ -76,8 +76,8 @@ def made(folder: Path) -> Path:
         raise UserError(f"{str(folder)!r} is a file", "name a folder") from None
     except OSError as error:
         raise UserError(
-            f"cannot make the folder {str(folder)!r}: {error.strerror}", "choose another --folder"
+            f"cannot make the folder {str(folder)!r}: {error.strerror}", f"choose another {flag}"
         ) from error
     if not os.access(folder, os.W_OK):
-        raise UserError(f"not allowed to write to {str(folder)!r}", "choose another --folder")
+        raise UserError(f"not allowed to write to {str(folder)!r}", f"choose another {flag}")
     return folder

@@ -248,8 +248,12 @@ def train_ar(
     codes: int,
     folder: Path,
     progress: Report | None = None,
+    name: str = "ar",
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """Train on ``corpus``; ``held_out`` recordings only draw the curve of validation loss."""
+    """Train on ``corpus``; ``held_out`` recordings only draw the curve of validation loss.
+
+    ``name`` is that of the checkpoint and the curve in ``folder``.
+    """
     tokenizer = stream.tokenizer({p for s in corpus for p in s.phones}, codes)
     model = build(config, tokenizer)
     batches = Batches(config, tokenizer, corpus)
@@ -277,6 +281,6 @@ def train_ar(
         return figures
 
     run_steps(
-        "ar", folder, config.steps, step, {"model": model}, {"ar": optimizer}, progress=progress
+        name, folder, config.steps, step, {"model": model}, {"ar": optimizer}, progress=progress
     )
     return model.eval(), tokenizer

@@ -6,7 +6,8 @@ Before the codes of a phone stand that phone and the next one, ``_`` is silence,
 last phone, ``</s>`` ends. The echo ties every code to a place in the text and to its neighbours;
 a plain stream of codes needs far more speech than we have before anything is intelligible
 (``docs/lab-notes.md``). :class:`Monotonic` can hold a sampler to the order of the text; a server
-without it samples the same stream freely.
+without it samples the same stream freely. A policy that learnt in hindsight has :data:`GOOD` or
+:data:`BAD` before the prompt, two symbols that the starter's vocabulary does not have yet.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
 VOICE, TEXT, SPEECH, LAST = "<voice>", "<text>", "<speech>", "#"
+GOOD, BAD = "<good>", "<bad>"
 CODE = re.compile(r"<c(\d+)>")
 
 
@@ -122,22 +124,42 @@ class Monotonic:
         of ``so_far`` is read.
         """
         drawn = so_far[:, -1].tolist() if so_far.shape[1] else [None] * len(rows)
-        names = logits.masked_fill(self.is_code, -torch.inf)
-        silence = names[:, self.silence].clone()
-        names[:, self.silence] = -torch.inf
-        going_on = names.logsumexp(-1)
-        scores = torch.full_like(logits, -torch.inf)
-        for i, (row, token) in enumerate(zip(rows, drawn, strict=True)):
-            place = self.rows[row]
+        options = []
+        for row, token in zip(rows, drawn, strict=True):
             if token is not None:
+                self._advance(self.rows[row], token)
+            options.append(self._options(self.rows[row]))
+        return self._scores(torch.tensor(options, device=logits.device), logits)
+
+    def forced(self, tokens: Tensor, logits: Tensor) -> Tensor:
+        """The scores ``(B, T, V)`` at every step of completions ``(B, T)``, as step by step."""
+        options = []
+        for place, line in zip(self.rows, tokens.tolist(), strict=True):
+            options.append([self._options(place)])
+            for token in line[:-1]:
                 self._advance(place, token)
-            if place.announced >= 2 and place.frames < self.longest:
-                scores[i] = torch.where(self.is_code, logits[i], scores[i])
-            if place.announced < 2 or place.frames:
-                scores[i, self._next(place)] = going_on[i]
-                if place.read in place.word_ends and place.newest not in (self.silence, self.last):
-                    scores[i, self.silence] = silence[i]
-        return scores
+                options[-1].append(self._options(place))
+        return self._scores(torch.tensor(options, device=logits.device), logits)
+
+    def _options(self, place: _Place) -> tuple[bool, int, bool]:
+        """What is open: codes or not, the symbol to go on with (-1 for none), silence or not."""
+        codes = place.announced >= 2 and place.frames < self.longest
+        if place.announced >= 2 and not place.frames:
+            return codes, -1, False
+        between = place.read in place.word_ends and place.newest not in (self.silence, self.last)
+        return codes, self._next(place), between
+
+    def _scores(self, options: Tensor, logits: Tensor) -> Tensor:
+        """Of options ``(..., 3)`` and logits ``(..., V)``."""
+        codes, onward, silence = (part[..., None] for part in options.unbind(-1))
+        self.is_code = self.is_code.to(logits.device)
+        name = ~self.is_code
+        name[self.silence] = False
+        going_on = logits.masked_fill(~name, -torch.inf).logsumexp(-1, keepdim=True)
+        symbol = torch.arange(self.size, device=logits.device)
+        scores = logits.masked_fill(~(self.is_code & codes.bool()), -torch.inf)
+        scores = torch.where(symbol == onward, going_on, scores)
+        return torch.where((symbol == self.silence) & silence.bool(), logits, scores)
 
     def _next(self, place: _Place) -> int:
         """The symbol with which ``place`` goes on."""

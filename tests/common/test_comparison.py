@@ -60,6 +60,11 @@ def test_runs_of_two_methods(tmp_path: Path) -> None:
     fast, slow = (m.changes["error"] for m in methods)
     assert all(m.learning_seconds > 0 for m in methods)
     assert fast.starter == slow.starter and fast.final < slow.final < slow.starter
+    facts = comparison.facts(methods)[methods[0].name]
+    assert facts["metrics"]["error"]["final"] == fast.final
+    assert facts["metrics"]["error"]["interval"]["mean"] == fast.interval.mean
+    assert [len(run) for run in facts["dev"]] == [len(run) for run in methods[0].rounds]
+    assert all(run[0]["kept"] and "error" in run[0] for run in facts["dev"])
     table = comparison.markdown(methods, "error").splitlines()
     assert len(table) == 4 and all(
         line.count("|") == len(comparison.HEADINGS) + 1 for line in table

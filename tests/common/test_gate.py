@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from common.gate import Gate, paired_interval
+from common.gate import Gate, bootstrap_interval, paired_interval
 from common.records import Metric
 
 values = st.floats(-100, 100, allow_nan=False)
@@ -65,6 +66,39 @@ def test_one_task_says_nothing_of_the_spread() -> None:
     assert found.mean == 1 and found.low == -math.inf and found.high == math.inf
 
 
+def test_the_bootstrap_of_shares_is_binomial() -> None:
+    # A resample of 0s and 1s has a binomial number of 1s: its quantiles are the interval's ends.
+    zeros, gains = items([0.0] * 40), items([1.0] * 10 + [0.0] * 30)
+    found = bootstrap_interval(zeros, gains, 0.9, resamples=100_000)
+    exact = stats.binom(40, 0.25)
+    assert (found.low * 40, found.high * 40) == (exact.ppf(0.05), exact.ppf(0.95))
+    assert found.se == pytest.approx(exact.std() / 40, rel=0.02)
+    assert found.mean == 0.25 and found.n == 40
+
+
+def test_the_bootstrap_of_two_in_closed_form() -> None:
+    # Resamples of differences 0 and 1 have the means 0, 1/2, 1/2, 1.
+    for confidence, low, high in ((0.95, 0, 1), (0.4, 0.5, 0.5)):
+        found = bootstrap_interval(items([0, 0]), items([0, 1]), confidence)
+        assert (found.low, found.high) == (low, high)
+
+
+def test_the_bootstrap_is_students_when_tasks_are_many_and_normal() -> None:
+    rng = np.random.default_rng(2)
+    a, b = items(rng.normal(size=400).tolist()), items(rng.normal(0.3, 2, size=400).tolist())
+    student, found = paired_interval(a, b), bootstrap_interval(a, b, seed=5)
+    assert (found.low, found.high) == pytest.approx((student.low, student.high), abs=0.02)
+    assert found == bootstrap_interval(a, b, seed=5) != bootstrap_interval(a, b, seed=6)
+
+
+def test_the_bootstrap_at_its_edges() -> None:
+    same = bootstrap_interval(items([1, 2, 3]), items([2, 3, 4]))
+    assert (same.low, same.mean, same.high, same.se) == (1, 1, 1, 0)
+    assert bootstrap_interval({"a": 1.0}, {"a": 2.0}).high == math.inf
+    with pytest.raises(ValueError):
+        bootstrap_interval({"a": 1.0}, {"b": 1.0})
+
+
 @pytest.mark.parametrize(
     ("a", "b"), [({}, {}), ({"a": 1.0}, {"b": 1.0}), ({"a": 1.0}, {"a": math.nan})]
 )
@@ -117,7 +151,26 @@ def test_guards_allow_one_standard_error() -> None:
     gate = Gate("wer", guards=["dnsmos"])
     assert gate.decide([old, before], [new, noisy]).keep
     decision = gate.decide([old, before], [new, steady])
-    assert not decision.keep and "dnsmos worse by 0.15" in decision.reason
+    assert not decision.keep and "dnsmos worse than at the start by 0.15" in decision.reason
+
+
+def test_guards_are_held_to_the_start_of_the_run() -> None:
+    """A lucky round does not bar the next one, and small losses do not add up."""
+    gate, items = Gate("wer", guards=("dnsmos",)), 0.1 * np.arange(20)
+
+    def after(wer: float, shift: float, seed: int = 0) -> list[Metric]:
+        noise = 0.3 * np.random.default_rng(seed).normal(size=20) if seed else 0.0
+        values = items + shift + noise - np.mean(noise)
+        return [metric([wer] * 20), metric([*values], "dnsmos", "higher")]
+
+    start, lucky, usual = after(0.5, 0.0), after(0.4, 0.2, 1), after(0.3, 0.01, 2)
+    assert gate.decide(start, lucky, start).keep
+    assert not gate.decide(lucky, usual).keep
+    assert gate.decide(lucky, usual, start).keep
+    slightly, again = after(0.4, -0.04, 3), after(0.3, -0.09, 3)
+    assert gate.decide(start, slightly, start).keep
+    decision = gate.decide(slightly, again, start)
+    assert not decision.keep and "dnsmos worse than at the start by 0.09" in decision.reason
 
 
 def test_values_that_are_not_finite_send_the_round_back() -> None:
@@ -130,5 +183,7 @@ def test_mistakes_of_configuration() -> None:
         Gate("cer").decide([metric([1.0])], [metric([1.0])])
     with pytest.raises(ValueError, match="no items"):
         Gate("wer").decide([Metric("wer", 1, 0, 3)], [metric([1.0])])
+    with pytest.raises(ValueError, match="no direction"):
+        Gate("wer").decide([replace(metric([1.0]), better="neither")], [metric([1.0])])
     with pytest.raises(ValueError, match="confidence"):
         Gate("wer", confidence=95)

@@ -117,6 +117,10 @@ def test_adapter_is_all_that_is_saved_and_rolls_back(tmp_path: Path) -> None:
     assert policy.fingerprint() == tuned
     policy.restore(plain)
     assert policy.fingerprint() == base and not policy.has_adapter
+    nudge(policy)
+    with policy.at_start():  # a model that came from no folder still knows its start
+        assert policy.fingerprint() == base
+    policy.restore(plain)
     assert all(parameter.requires_grad for parameter in policy.model.parameters())
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from common.policies.sampling import Sampled, sample
+from common.policies.sampling import Sampled, forced_scores, sample
 
 EOS, PAD, VOCAB = 1, 0, 24
 
@@ -116,6 +117,42 @@ def test_steering_bends_the_draw_and_not_the_logprob(model: Any) -> None:
             assert all(i % 2 == row % 2 for i in one.ids)
             assert one.logprob_sum == pytest.approx(forced(model, PROMPTS[row // 3], one), abs=1e-3)
     assert seen == set(range(15))
+
+
+def test_forced_scores_replay_the_steps(model: Any) -> None:
+    """A steer that counts what it has seen: forcing its own draws shows it what sampling did."""
+
+    class Tired:
+        """The more of the even tokens a row has had, the less it wants of them."""
+
+        def __init__(self, rows: int) -> None:
+            self.had = torch.zeros(rows)
+
+        def __call__(self, rows: Sequence[int], so_far: Tensor, logits: Tensor) -> Tensor:
+            if so_far.shape[1]:
+                self.had[list(rows)] += (so_far[:, -1] % 2 == 0).float()
+            scores = logits.clone()
+            scores[:, ::2] -= self.had[list(rows), None]
+            return scores
+
+    shown: dict[tuple[int, int], Tensor] = {}
+    steer = Tired(15)
+
+    def watched(rows: Sequence[int], so_far: Tensor, logits: Tensor) -> Tensor:
+        scores = steer(rows, so_far, logits)
+        shown.update({(row, so_far.shape[1]): one for row, one in zip(rows, scores, strict=True)})
+        return scores
+
+    groups = draw(model, steer=watched, max_new_tokens=8)
+    for number, [prompt, group] in enumerate(zip(PROMPTS, groups, strict=True)):
+        for i, one in enumerate(group):
+            ids = torch.tensor([one.ids + [EOS] * one.finished])
+            with torch.no_grad():
+                whole = torch.cat([torch.tensor([prompt]), ids], 1)
+                logits = model(whole).logits[:, len(prompt) - 1 : -1]
+            [scores] = forced_scores(Tired(1), ids, logits)
+            for t, step in enumerate(scores):
+                assert torch.allclose(step, shown[3 * number + i, t], atol=1e-4)
 
 
 def test_bad_arguments(model: Any) -> None:

@@ -14,8 +14,9 @@ import pytest
 
 from common import registry
 from common.errors import UserError
-from speech.align import RECIPES, tasks
+from speech.align import RECIPES
 from speech.corpora import load
+from speech.tasks import tasks
 from speech.text import normalise
 
 COMMAND = [sys.executable, "-m", "common.cli"]
@@ -64,8 +65,11 @@ def test_the_report_plays_before_after_and_recording(
     environment: dict[str, str], whole: dict[str, Any]
 ) -> None:
     page = Path(whole["report"]).read_text(encoding="utf-8")
-    assert page.count("<audio") == 3 * 3
+    versions = sum(r["kept"] for r in whole["rounds"]) + 1  # and the recording
+    assert page.count("<audio") == 3 * versions
     assert "data:audio/ogg;base64," in page and "round 1" in page.lower()
+    assert "All 3 test texts, most word errors of the final policy first" in page
+    assert "Gap to the recordings" not in page  # tiny is for seconds
     exported = Path(environment["UPSPIRAL_HOME"]) / "pairs.parquet"
     found = run(environment, "runs", "export", "whole", "--out", str(exported), "--json")
     assert found["pairs"] == whole["rounds"][1]["pairs"]

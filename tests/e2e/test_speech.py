@@ -119,7 +119,8 @@ def test_nothing_but_what_they_say_reaches_the_terminal(session: dict[str, Done]
             assert any(line.startswith("judging wer: ") for line in progress)
             table = lines[len(progress) :]
             assert table[0].split() == ["score", "mean", "standard", "error", "n"]
-            assert len(table) == 1 + len(result(done)["scores"])
+            assert len(table) == 2 + len(result(done)["scores"])
+            assert table[-1].endswith(" seconds of work a second of sound")
         else:  # with --json what is for people goes to stderr
             assert len(lines) == (name in ("say", "encode", "decode")), done.err
 
@@ -163,9 +164,13 @@ def test_decode_gives_what_the_codec_gives(place: Path, session: dict[str, Done]
 
 def test_evaluate_gives_each_score_with_its_error(session: dict[str, Done]) -> None:
     facts = result(session["evaluate"])
-    assert set(facts) == {"policy", "scores", "texts"} and facts["policy"] == "starter"
+    assert set(facts) == {"policy", "scores", "real_time_factor", "texts"}
+    assert facts["policy"] == "starter" and 0 < facts["real_time_factor"] < 100
     assert facts["texts"] == ["please enter your password again", "you have three new messages"]
-    assert {"wer", "cer", "similarity", "dnsmos", "ctc", "phone_error"} <= facts["scores"].keys()
+    assert facts["scores"].keys() == {
+        "wer", "cer", "repetition", "early_stop", "similarity", "dnsmos", "dnsmos_signal",
+        "dnsmos_background", "p808", "duration_ratio", "duration_error", "ctc",
+        "phone_error"}  # fmt: skip
     for score in facts["scores"].values():
         assert score["n"] == 2
         assert all(math.isfinite(score[key]) for key in ("mean", "se"))

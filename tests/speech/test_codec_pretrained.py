@@ -144,8 +144,8 @@ def test_mistakes_name_a_remedy(
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="not JSON"):
         load_codec(tmp_path)
-    (tmp_path / "config.json").write_text('{"kind": "dac"}')
-    with pytest.raises(UserError, match="'dac'"):
+    (tmp_path / "config.json").write_text('{"kind": "vinyl"}')
+    with pytest.raises(UserError, match="'vinyl'"):
         load_codec(tmp_path)
     (tmp_path / "bad.th").write_bytes(b"not a checkpoint")
     with pytest.raises(UserError, match="no state dict"):

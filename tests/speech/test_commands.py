@@ -38,6 +38,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tone = (0.3 * np.sin(np.arange(16_000) / 20)).astype(np.float32)
     soundfile.write("tone.wav", tone, 16_000)
     soundfile.write("silent.wav", 0 * tone, 16_000)
+    soundfile.write("click.wav", tone[:3_200], 16_000)
     soundfile.write("header.wav", tone[:0], 16_000)
     Path("empty").touch()
     Path("noise.bin").write_bytes(np.random.default_rng(0).bytes(5_000))
@@ -98,7 +99,10 @@ def test_encode_refuses_what_is_no_sound(
     refused(f"encode {sound} --out codes.npz", said, capsys)
 
 
-@pytest.mark.parametrize(("sound", "said"), [*SOUNDS, ("silent.wav", "is silent")])
+@pytest.mark.parametrize(
+    ("sound", "said"),
+    [*SOUNDS, ("silent.wav", "is silent"), ("click.wav", "holds 0.2 s of sound, too little")],
+)
 @pytest.mark.parametrize("command", ["say hello --out s.wav", "evaluate --texts one.txt"])
 def test_a_voice_must_be_sound(
     command: str, sound: str, said: str, capsys: pytest.CaptureFixture[str]

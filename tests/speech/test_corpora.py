@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import UserError
+from speech import audio, corpora
 from speech.corpora import Utterance, load, split_by_phrase, spoken_part
 from speech.text import normalise
 from speech.texts import practice
@@ -73,6 +76,66 @@ def test_layouts(tmp_path: Path) -> None:
     (own / "metadata.csv").write_text("file,text,speaker\na.wav,hello there,me\n")
     (utterance,) = load(f"csv:{own}").utterances
     assert (utterance.path, utterance.speaker) == (own / "a.wav", "me")
+
+
+prompts = functools.cache(lambda: load("prompts"))
+
+
+def recorded(path: Path, number: int, rate: int) -> Utterance:
+    """Real speech written to ``path`` at ``rate`` Hz; the recording that it came from."""
+    found = [u for u in prompts().utterances if 3 <= len(u.text.split()) <= 6]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, audio.read(found[number].path, rate), rate)
+    return found[number]
+
+
+def test_librispeech_layout(tmp_path: Path) -> None:
+    wanted = {}
+    for number, place in enumerate(("train-clean-100/19/198", "dev-other/84/121", "test-x/61/7")):
+        _, speaker, chapter = place.split("/")
+        key = f"{speaker}-{chapter}-0000"
+        original = recorded(tmp_path / place / f"{key}.flac", number, 16_000)
+        text = original.text.upper()
+        lines = f"{key} {text}\n{speaker}-{chapter}-0001 SOUND IS MISSING\n"
+        (tmp_path / place / f"{speaker}-{chapter}.trans.txt").write_text(lines)
+        wanted[key] = (speaker, ("train", "dev", "test")[number], original)
+    found = load(f"librispeech:{tmp_path}").utterances
+    assert {u.id for u in found} == wanted.keys()
+    for u in found:
+        speaker, split, original = wanted[u.id]
+        assert (u.speaker, u.split, u.text) == (speaker, split, original.text.lower())
+        heard, given = audio.read(u.path), audio.read(original.path)
+        assert len(heard) == len(given) and abs(heard - given).max() < 1e-3
+
+
+@pytest.mark.parametrize("version", ["0.92", "0.80"])
+def test_vctk_layout(tmp_path: Path, version: str) -> None:
+    for speaker in ("p225", "p226"):
+        for number in range(6):
+            key = f"{speaker}_{number + 1:03d}"
+            name = f"{key}.wav" if version == "0.80" else f"{key}_mic1.flac"
+            place = "wav48" if version == "0.80" else "wav48_silence_trimmed"
+            original = recorded(tmp_path / place / speaker / name, number, 48_000)
+            transcript = tmp_path / "txt" / speaker / f"{key}.txt"
+            transcript.parent.mkdir(parents=True, exist_ok=True)
+            transcript.write_text(f"{original.text}\n")
+    (tmp_path / "txt/p225/p225_999.txt").write_text("a text without its sound\n")
+    corpus = load(f"vctk:{tmp_path}")
+    assert len(corpus.utterances) == 12
+    assert {u.speaker for u in corpus.utterances} == {"p225", "p226"}
+    assert all(audio.duration(u.path) > 0.3 for u in corpus.utterances)
+    where: dict[str, set[str]] = {}
+    for u in corpus.utterances:  # what both speakers read is in one split
+        where.setdefault(u.text, set()).add(u.split)
+    assert all(len(splits) == 1 for splits in where.values())
+    assert corpus.split("train") and corpus.split("dev") and corpus.split("test")
+
+
+def test_links_do_not_depend_on_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    utterances = prompts().utterances[:150]
+    whole = split_by_phrase(utterances, test=20, dev=10)
+    monkeypatch.setattr(corpora, "BLOCK", 7)
+    assert split_by_phrase(utterances, test=20, dev=10) == whole
 
 
 @pytest.mark.parametrize("name", ["nothing", "csv:/nowhere/at/all", "ljspeech:", "prompts:"])

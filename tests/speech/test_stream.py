@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speech.lm import stream
+from common.policies.local import HFPolicy
+from common.policies.sampling import forced_scores
+from common.records import Task
+from speech.lm import ar, stream
 from speech.segmentation import SILENCE, Segment
 from speech.text import WORD_END
 
@@ -91,3 +96,60 @@ def test_whatever_the_mask_admits_reads_the_text_in_order(
     spoken = [s for s in symbols if s in PHONES]
     assert spoken == [phone for phone in line if phone != WORD_END]
     assert stream.frames(" ".join(symbols))[0]
+
+
+def test_a_label_before_the_prompt_leaves_the_text_in_order() -> None:
+    """Sampled by a policy that was given the label's symbols after its tokenizer was made."""
+    config = ar.ARTraining(width=24, layers=1, heads=2)
+    policy = HFPolicy(ar.build(config, TOKENIZER), TOKENIZER, device="cpu")
+    policy.steer = lambda prompts: stream.Monotonic(policy.tokenizer, prompts, longest=3)
+    policy.add_symbols([stream.GOOD, stream.BAD])
+    line = ["k", "l", WORD_END, "t", WORD_END]
+    task = Task("t", stream.prompt(line, [3, 4]))
+    for label in (stream.GOOD, stream.BAD, ""):
+        with policy.conditioned(label):
+            ids = policy.encode_prompt(task.prompt)
+            assert policy.decode(ids) == f"{label} {task.prompt}".strip()
+            assert TOKENIZER.unk_token_id not in ids
+            found = policy.generate(
+                [task], n=20, seeds=lambda task, index: index, max_new_tokens=80
+            )
+        assert all(c.meta["finished"] for c in found)
+        for candidate in found:
+            spoken = [s for s in candidate.output.split() if s in PHONES]
+            assert spoken == ["k", "l", "t"]
+            assert stream.frames(candidate.output)[0]
+    assert stream.phones_of(f"{stream.GOOD} {task.prompt}") == line
+    with policy.at_start():
+        assert len(policy.tokenizer) == len(TOKENIZER) == policy.model.config.vocab_size
+        assert policy.generate([task], n=2, seeds=lambda t, i: i, max_new_tokens=80)
+
+
+@given(st.lists(recordings(), min_size=1, max_size=3), st.integers(0, 2**32))
+def test_all_steps_at_once_are_the_steps_one_by_one(
+    found: list[tuple[list[str], list[Segment], list[int]]], seed: int
+) -> None:
+    """Scores equal to the last bit, in the gradient too; what a batch pads with does not matter."""
+    prompts = [stream.prompt(line) for line, _, _ in found]
+    ids = [
+        TOKENIZER(stream.completion(segments, codes))["input_ids"] for _, segments, codes in found
+    ]
+    tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(one) for one in ids], batch_first=True)
+    real = torch.arange(tokens.shape[1]) < torch.tensor([[len(one)] for one in ids])
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(*tokens.shape, len(TOKENIZER), generator=generator, requires_grad=True)
+    weight = torch.randn(*logits.shape, generator=generator) * real[..., None]
+    answers = []
+    for steer in (
+        stream.Monotonic(TOKENIZER, prompts, longest=4),
+        partial(stream.Monotonic(TOKENIZER, prompts, longest=4)),  # which hides its batched form
+    ):
+        scores = forced_scores(steer, tokens, logits)
+        (gradient,) = torch.autograd.grad(
+            (scores.masked_fill(scores.isinf(), 0) * weight).sum(), logits
+        )
+        answers.append((scores[real], gradient))
+    assert torch.equal(answers[0][0], answers[1][0])
+    assert (
+        torch.allclose(answers[0][1], answers[1][1], atol=1e-6) and answers[0][1].isfinite().all()
+    )

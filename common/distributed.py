@@ -1,0 +1,112 @@
+"""Learning on several processes: ``accelerate launch --multi_gpu -m common.cli speech align ...``.
+
+The loop runs in the first process alone: it proposes, judges, measures and holds the run's lease.
+The others wait for lessons and take part in learning, where a trainer splits its batches over all
+of them (data parallel, as accelerate sets it up). Model and lessons reach them through the run's
+folder, so all processes must see the same disk.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+
+from common.artifacts import Files
+from common.records import Lessons
+from common.stages import Context, Learner, Policy
+from common.tracking import Nothing
+
+WAIT = timedelta(days=30)
+"""How long a process waits for lessons; proposing and judging may take that long."""
+
+
+def world() -> int:
+    """How many processes the launcher started; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+class Team:
+    """The processes of a launcher, to be made before a model is loaded.
+
+    ``main`` is true in the process that runs the loop. Messages have a group of their own, which
+    waits longer than that of gradients.
+    """
+
+    def __init__(self) -> None:
+        from accelerate import PartialState
+
+        state = PartialState(cpu=not torch.cuda.is_available())  # also chooses this process's GPU
+        self.main: bool = state.process_index == 0
+        self.group: Any = distributed.new_group(backend="gloo", timeout=WAIT)
+
+    def share(self, message: Any = None) -> Any:
+        """What the main process passes, in all of them."""
+        held = [message if self.main else None]
+        distributed.broadcast_object_list(held, src=0, group=self.group)
+        return held[0]
+
+    def meet(self) -> None:
+        """Go on when all of them are here."""
+        distributed.barrier(group=self.group)
+
+
+class Together:
+    """A learner whose trainer works on all processes of ``team``.
+
+    The main process calls :meth:`learn` and, when its loop has ended, :meth:`dismiss`; every other
+    one calls :meth:`serve`.
+    """
+
+    def __init__(self, learner: Learner, team: Team) -> None:
+        self.learner, self.team = learner, team
+        self._learning = False
+
+    def learn(self, policy: Policy, lessons: Lessons, ctx: Context) -> Mapping[str, float]:
+        """As the learner's own, with everyone's help."""
+        state = ctx.workdir / "policy"
+        shutil.rmtree(state, ignore_errors=True)
+        state.mkdir()
+        policy.save(state)
+        self._learning = True
+        order = {"lessons": lessons, "seed": ctx.seed, "round": ctx.round, "workdir": ctx.workdir}
+        self.team.share(order)
+        self.team.meet()
+        figures = self.learner.learn(policy, lessons, ctx)
+        self.team.meet()
+        self._learning = False
+        return figures
+
+    def dismiss(self) -> None:
+        """Tell the others that there is nothing more to learn.
+
+        After an error in the middle of learning they cannot hear it; the launcher ends them.
+        """
+        if not self._learning:
+            self.team.share(None)
+
+    def serve(self, policy: Policy) -> None:
+        """Take part in learning until :meth:`dismiss`."""
+        while (order := self.team.share()) is not None:
+            shared: Path = order["workdir"]
+            policy.restore(shared / "policy")
+            # Each process removes its checkpoints when it is done: not those of another.
+            own = shared / f"process-{distributed.get_rank()}"
+            shutil.rmtree(own, ignore_errors=True)
+            own.mkdir()
+            for folder in shared.iterdir():
+                if folder.is_dir() and folder.name != "policy" and folder.name[:8] != "process-":
+                    shutil.copytree(folder, own / folder.name)
+            self.team.meet()
+            ctx = Context(order["seed"], order["round"], Files(own), Nothing(), _silent, own)
+            self.learner.learn(policy, order["lessons"], ctx)
+            self.team.meet()
+
+
+def _silent(done: int, total: int, what: str) -> None: ...

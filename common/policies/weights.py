@@ -1,0 +1,126 @@
+"""Weights and what lies beside them: where they come from, what they hash to, the label they need.
+
+``smollm2`` is the small model that needs no hub: it comes inside a package as GGUF, and is
+converted once.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from common import registry
+from common.home import cache
+
+LABEL_FILE = "policy.json"
+
+
+class Snapshot(NamedTuple):
+    """A state in memory; without ``weights`` they are those of the policy's source."""
+
+    weights: dict[str, Tensor] | None
+    rows: int
+    tokenizer: Any
+    condition: str
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Without transformers' bars: they come at every save and load, and progress is the run's."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def digest(state: Mapping[str, Tensor], label: str = "") -> str:
+    """A hash of the names, shapes, types and values of ``state``, and of ``label``."""
+    found = hashlib.blake2b(label.encode(), digest_size=16)
+    for name, tensor in sorted(state.items()):
+        found.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        raw = tensor.detach().contiguous().cpu().flatten().view(torch.uint8)
+        found.update(raw.numpy().data)
+    return found.hexdigest()
+
+
+def read(
+    architecture: Any, source: str | Path, dtype: torch.dtype
+) -> tuple[dict[str, Tensor], int]:
+    """The weights of a folder or hub name, and how many tokens they have embeddings for."""
+    # Through the library, which knows each architecture's names on disk and in memory.
+    with no_bars():
+        saved = architecture.from_pretrained(source, dtype=dtype)
+    return saved.state_dict(), saved.config.get_text_config().vocab_size
+
+
+def trainable(model: Any) -> dict[str, Tensor]:
+    """The weights that learning can change: the adapter's, or else all."""
+    if hasattr(model, "peft_config"):
+        from peft import get_peft_model_state_dict
+
+        return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
+    return dict(model.state_dict())
+
+
+def copy_of(model: Any) -> dict[str, Tensor]:
+    """The weights of ``model`` as they are now, on the CPU."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+def saved_condition(source: str | Path) -> str:
+    """The label that ``HFPolicy.save`` left in a folder or hub name; empty without one."""
+    from transformers.utils import cached_file
+
+    path = cached_file(
+        source,
+        LABEL_FILE,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return str(json.loads(Path(path).read_text())["condition"]) if path else ""
+
+
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct as safetensors, converted once from the package's GGUF file.
+
+    Raises :class:`UserError` when the package is not installed.
+    """
+    folder = cache() / "smollm2-135m-instruct"
+    if folder.exists():
+        return folder
+    gguf = registry.get("smollm2")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    read = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+    )
+    # The weights are dequantised, but the library still takes the model for a quantised one, which
+    # it does not save: move them to a plain one.
+    config = copy.deepcopy(read.config)
+    vars(config).pop("quantization_config", None)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(read.state_dict())
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    try:
+        partial.rename(folder)
+    except OSError:  # another process was first
+        shutil.rmtree(partial)
+    return folder
