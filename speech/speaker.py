@@ -117,7 +117,8 @@ class Golden(Mapping[str, str]):
 
     def fill(self, tasks: Sequence[str], progress: Progress) -> None:
         """Make the completions of ``tasks`` now, showing how far it is."""
-        new = [t for t in tasks if t in self.utterances and t not in self._made]
+        unmade = (t for t in dict.fromkeys(tasks) if t not in self._made)
+        new = [t for t in unmade if t in self.utterances]
         for done, task in enumerate(new, 1):
             self._of(task)
             progress(done, len(new), "recordings coded")
