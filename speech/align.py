@@ -87,6 +87,8 @@ class AlignConfig:
     """The policy that a round must not leave: as the round found it, or as the run started."""
     reward_model: RewardKind = "tokens"
     """What the reward model of ppo, grpo and best-of-n judges: the codec tokens, or their sound."""
+    reward_rate: float = 1e-3
+    """Learning rate of a reward model of tokens; a tenth of it fits next to nothing."""
     kl_coef: float = 0.05
     """What ppo and grpo pay for leaving the reference, in normalised rewards a nat."""
     max_pairs: int = 0

@@ -32,6 +32,7 @@ from speech.speaker import Speaker
 if TYPE_CHECKING:
     from common.learners.grpo import GRPO
     from common.learners.ppo import PPO
+    from common.learners.reward import RewardTraining
 
 ROLLOUTS = 64
 """Completions that PPO and GRPO draw before they learn from them."""
@@ -85,10 +86,9 @@ def _sampled(config: AlignConfig) -> PPO | GRPO:
     """PPO or GRPO, fitting a reward model of tokens unless it is given another reward."""
     from common.learners.grpo import GRPO
     from common.learners.ppo import PPO
-    from common.learners.reward import RewardTraining
 
     settings: dict[str, Any] = {
-        "reward_training": RewardTraining(**_shared(config)),
+        "reward_training": _reward_training(config),
         "kl_coef": config.kl_coef,
         "rollouts": ROLLOUTS,
         "iterations": max(1, config.texts * config.samples // ROLLOUTS),
@@ -125,7 +125,7 @@ def wrapped(config: AlignConfig, policy: HFPolicy, speaker: Callable[[], Speaker
     """``policy`` as ``config``'s strategy needs it: best-of-n puts a reward model around it."""
     if config.strategy != "best-of-n":
         return policy
-    from common.learners.reward import RewardModel, RewardTraining
+    from common.learners.reward import RewardModel
     from common.policies.best_of import BestOf, Fitted
     from speech.reward import SpokenReward
 
@@ -133,7 +133,7 @@ def wrapped(config: AlignConfig, policy: HFPolicy, speaker: Callable[[], Speaker
     if config.reward_model == "wave":
         reward = SpokenReward(speaker)
     else:
-        reward = RewardModel.from_policy(policy, RewardTraining(**_shared(config)))
+        reward = RewardModel.from_policy(policy, _reward_training(config))
     # It passes on whatever it does not do itself.
     return cast(HFPolicy, BestOf(policy, reward, config.best_of))
 
@@ -149,6 +149,12 @@ class Alone:
 
     def propose(self, policy: Any, tasks: Sequence[Task], ctx: Context) -> list[Candidate]:
         return self.inner.propose(policy.policy, tasks, ctx)
+
+
+def _reward_training(config: AlignConfig) -> RewardTraining:
+    from common.learners.reward import RewardTraining
+
+    return RewardTraining(**_shared(config) | {"learning_rate": config.reward_rate})
 
 
 def _shared(config: AlignConfig, passes: int = 1) -> dict[str, Any]:
