@@ -66,12 +66,13 @@ class Compare:
         from speech.commands.align import execute
 
         store = Store()
+        for arm, _, run in plan:  # before hours of work
+            check(store, run, configs[arm])
         memo = Memo(store.folder("compare") / "memo")
         begun = time.monotonic()
         worked = 0
         for done, (arm, seed, run) in enumerate(plan):
-            status = check(store, run, configs[arm])
-            if status in ("done", "running"):
+            if status_of(store, run) in ("done", "running"):
                 continue
             out.note(
                 f"[{done + 1}/{len(plan)}] {arm}, seed {seed}{left(begun, worked, plan, done)}"
@@ -151,15 +152,15 @@ def status_of(store: Store, run: str) -> str | None:
     return next((row.status for row in store.runs() if row.run == run), None)
 
 
-def check(store: Store, run: str, config: AlignConfig) -> str | None:
-    """As :func:`status_of`.
+def check(store: Store, run: str, config: AlignConfig) -> None:
+    """Whether ``run``, if it was begun, has the settings of ``config``.
 
     Raises:
-        UserError: the run was begun with other settings.
+        UserError: it has others.
     """
     row = next((row for row in store.runs() if row.run == run), None)
     if row is None:
-        return None
+        return
     wanted = asdict(config)
     other = [name for name, value in row.config.items() if wanted.get(name, value) != value]
     if other:
@@ -168,7 +169,6 @@ def check(store: Store, run: str, config: AlignConfig) -> str | None:
             f"{run!r} was begun with {name}={row.config[name]}, not {wanted[name]}",
             "give --name for a comparison of its own",
         )
-    return row.status
 
 
 def write(store: Store, plan: Sequence[tuple[str, int, str]], folder: Path) -> list[Method]:

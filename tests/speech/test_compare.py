@@ -10,7 +10,7 @@ import pytest
 from common.errors import UserError
 from common.store import Store
 from speech.align import AlignConfig, compare, tiny
-from speech.commands.compare import Compare, check, run_name
+from speech.commands.compare import Compare, check, run_name, status_of
 from speech.comparisons import COMPARISONS
 
 
@@ -70,10 +70,11 @@ def test_mistakes(changes: dict[str, object], said: str) -> None:
 
 def test_a_run_of_other_settings_is_not_taken_for_an_arm(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    assert check(store, "c-s0", tiny()) is None
+    check(store, "c-s0", AlignConfig())  # not begun
     lease = store.lease("c-s0", "speech/align:tiny", asdict(tiny()))
-    assert check(store, "c-s0", tiny()) == "running"
+    assert status_of(store, "c-s0") == "running" and status_of(store, "c-s1") is None
     lease.close("failed")
-    assert check(store, "c-s0", tiny()) == "failed"
+    assert status_of(store, "c-s0") == "failed"
+    check(store, "c-s0", tiny())
     with pytest.raises(UserError, match=r"begun with rounds=1, not 3.*give --name"):
         check(store, "c-s0", AlignConfig())
