@@ -1,6 +1,7 @@
 """The sweep that chose the learning settings of `speech align`: one pool, many ways to learn.
 
-    python studies/align_sweep.py                 # about 45 minutes on two cores
+    python studies/align_sweep.py                 # DPO's settings: about 45 minutes on two cores
+    python studies/align_sweep.py --what strategies --texts 64 --dev-texts 60 --seed 100
 
 Every setting starts from the starter, learns from the same preference pairs and is measured on the
 same dev texts with the same random numbers. Dev only: test is for `speech align`. A setting that
@@ -26,7 +27,9 @@ from speech.align import AlignConfig, SelectSpeech, Speak
 from speech.setup import build
 from speech.strategies import learner
 
-SETTINGS: tuple[Mapping[str, float | str], ...] = (
+Settings = tuple[Mapping[str, float | str], ...]
+
+DPO: Settings = (
     {},
     {"beta": 0.05},
     {"beta": 0.3},
@@ -37,7 +40,26 @@ SETTINGS: tuple[Mapping[str, float | str], ...] = (
     {"pairs": "golden"},
     {"pairs": "both"},
 )
-"""Each is one step away from the defaults, which are the first."""
+"""Each is one step away from the defaults, which were the first."""
+STRATEGIES: Settings = tuple(
+    {"strategy": strategy, **changes}
+    for strategy, changes in (
+        ("ppo", {}),
+        ("ppo", {"kl_coef": 0.015}),
+        ("ppo", {"learning_rate": 3e-4}),
+        ("grpo", {}),
+        ("grpo", {"kl_coef": 0.015}),
+        ("grpo", {"learning_rate": 3e-4}),
+        ("sft", {}),
+        ("sft", {"learning_rate": 3e-5}),
+        ("sft", {"learning_rate": 3e-4}),
+        ("chain-of-hindsight", {}),
+        ("chain-of-hindsight", {"learning_rate": 3e-5}),
+        ("chain-of-hindsight", {"learning_rate": 3e-4}),
+    )
+)
+"""What DPO is compared with gets the care that DPO got."""
+SETTINGS: Mapping[str, Settings] = {"dpo": DPO, "strategies": STRATEGIES}
 
 
 def main() -> None:
@@ -45,9 +67,11 @@ def main() -> None:
     flags.add_argument("--texts", type=int, default=AlignConfig().texts)
     flags.add_argument("--dev-texts", type=int, default=AlignConfig().dev_texts)
     flags.add_argument("--seed", type=int, default=0)
+    flags.add_argument("--what", choices=tuple(SETTINGS), default="dpo")
     flags.add_argument("--results", type=Path, default=Path("work/align-sweep.jsonl"))
     chosen = flags.parse_args()
-    config = AlignConfig(texts=chosen.texts, dev_texts=chosen.dev_texts)
+    pairs = "self" if chosen.what == "dpo" else "both"  # what was the default when it was swept
+    config = AlignConfig(texts=chosen.texts, dev_texts=chosen.dev_texts, pairs=pairs)
     results: Path = chosen.results
     results.parent.mkdir(parents=True, exist_ok=True)
     lines = results.read_text().splitlines() if results.is_file() else []
@@ -71,18 +95,21 @@ def main() -> None:
         pool = [replace(c, scores=s) for c, s in zip(pool, scores, strict=True)]
         before = measure.measure(policy, dev, ctx)
         print("starter", json.dumps(figures(before)), flush=True)
-        for setting in SETTINGS:
+        for setting in SETTINGS[chosen.what]:
             if setting in known:
                 continue
             policy.restore(start)
             tried = replace(config, **setting)  # type: ignore[arg-type]
-            select = replace(loop.select, pairs=tried.pairs)
+            select = replace(loop.select, pairs=tried.pairs, imitate=tried.strategy == "sft")
             lessons = select.select(tasks, pool, ctx)
             learned = learner(tried, lambda: propose.vocoder).learn(policy, lessons, ctx)  # type: ignore[arg-type]
             after = measure.measure(policy, dev, ctx)
-            row = {"setting": setting, "seed": chosen.seed, **figures(after)}
-            row |= {"pairs": learned["pairs"], "margin": learned["reward_margin"],
-                    "accuracy": learned["reward_accuracy"]}  # fmt: skip
+            row = {
+                "setting": setting,
+                "seed": chosen.seed,
+                **figures(after),
+                "learned": dict(learned),
+            }
             row |= {"change": change(before, after)}
             print(json.dumps(row), flush=True)
             with results.open("a") as file:
