@@ -1,7 +1,8 @@
 """What ``upspiral speech compare`` sets side by side: arms that differ in a setting or two.
 
 An arm is a name and what it changes in the recipe. ``strategies`` is SpeechAlign's comparison
-(arXiv 2404.05600, table 3 and figure 1); the others are its ablations.
+(arXiv 2404.05600, table 3 and figure 1); the others are its ablations. Each strategy learns at
+the rate that was best for it on dev, of three that were tried (docs/lab-notes.md).
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ Arms = Mapping[str, Mapping[str, Any]]
 
 COMPARISONS: Mapping[str, Arms] = {
     "strategies": {
-        "continued SFT": {"strategy": "sft"},
+        "continued SFT": {"strategy": "sft", "learning_rate": 3e-4},
         "chain of hindsight": {"strategy": "chain-of-hindsight"},
         "best-of-N": {"strategy": "best-of-n"},
-        "PPO": {"strategy": "ppo"},
+        "PPO": {"strategy": "ppo", "learning_rate": 3e-4},
         "GRPO": {"strategy": "grpo"},
         "DPO": {"strategy": "dpo"},
         "DPO, golden pairs": {"strategy": "dpo", "pairs": "golden"},
@@ -46,7 +47,7 @@ COMPARISONS: Mapping[str, Arms] = {
     "reward": {
         "best-of-N, tokens": {"strategy": "best-of-n"},
         "best-of-N, sound": {"strategy": "best-of-n", "reward_model": "wave"},
-        "PPO, tokens": {"strategy": "ppo"},
-        "PPO, sound": {"strategy": "ppo", "reward_model": "wave"},
+        "PPO, tokens": {"strategy": "ppo", "learning_rate": 3e-4},
+        "PPO, sound": {"strategy": "ppo", "learning_rate": 3e-4, "reward_model": "wave"},
     },
 }

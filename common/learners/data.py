@@ -197,6 +197,27 @@ def arguments(
     }
 
 
+@contextlib.contextmanager
+def without_dropout(model: torch.nn.Module) -> Iterator[None]:
+    """No dropout inside, in training either: layers' own, and what attention reads of its config.
+
+    TRL's ``disable_dropout`` sets the layers to 0; an attention's rate is no layer.
+    """
+    rates = [
+        (module, name, rate)
+        for module in model.modules()
+        for name in ("p" if isinstance(module, torch.nn.Dropout) else "attention_dropout",)
+        if isinstance(rate := getattr(module, name, None), float) and rate > 0
+    ]
+    try:
+        for module, name, _ in rates:
+            setattr(module, name, 0.0)
+        yield
+    finally:
+        for module, name, rate in rates:
+            setattr(module, name, rate)
+
+
 def train(trainer: Any, folder: Path) -> list[dict[str, float]]:
     """Train from the last whole checkpoint in ``folder``; the log of every step since the first.
 

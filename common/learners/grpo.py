@@ -97,7 +97,9 @@ class GRPO(RewardLearner):
                 reward = fitted(policy, lessons.preferences, self.reward_training, ctx, folder)
             trainer = self.trainer(policy, prompts, reward, ctx, folder)
             try:
-                logs = data.train(trainer, folder)
+                # The ratio of the same policy is 1 only without chance in it.
+                with data.without_dropout(policy.model):
+                    logs = data.train(trainer, folder)
             finally:
                 release(policy)
         # The reward is noted in the steps that drew: it holds until the next do.

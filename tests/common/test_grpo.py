@@ -102,6 +102,22 @@ def test_the_loss_is_of_the_steered_distribution_and_of_decisions(tmp_path: Path
     assert trainer._metrics["train"]["clip_ratio/region_mean"] == [0.0] * 3
 
 
+def test_there_is_no_chance_in_the_ratio(tmp_path: Path) -> None:
+    """Attention's dropout is no layer, and TRL's switch leaves it on: a policy that did not move
+    was clipped, and far from itself."""
+    policy = tiny_policy()
+    for layer in policy.model.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    learner = GRPO(
+        reward=lengths, learning_rate=0.0, kl_coef=0.1, iterations=1, rollouts=8, samples=4,
+        batch_size=4, max_new_tokens=8,
+    )  # fmt: skip
+    figures = learner.learn(policy, GO, context(tmp_path))
+    assert figures["clip_fraction"] == 0 and figures["kl"] == pytest.approx(0, abs=1e-6)
+    rates = [layer.self_attn.attention_dropout for layer in policy.model.model.layers]
+    assert rates == [0.5, 0.5]
+
+
 def test_a_reward_model_of_the_preferences_is_learnt_from(tmp_path: Path) -> None:
     policy = tiny_policy()
     before = frozen_reference(policy, "previous")
