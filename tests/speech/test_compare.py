@@ -16,7 +16,8 @@ from speech.comparisons import COMPARISONS
 
 def test_arms_have_one_budget_and_differ_in_what_they_are_named_for() -> None:
     free = {"strategy", "pairs", "rank", "max_pairs", "accumulate", "reference", "reward_model",
-            "policy"}  # fmt: skip
+            "policy", "learning_rate"}  # fmt: skip
+    rates: dict[str, set[float]] = {}
     for what in COMPARISONS:
         configs = Compare(what=what).configs()
         assert [*configs] == [*COMPARISONS[what]] and len(configs) > 1
@@ -24,6 +25,9 @@ def test_arms_have_one_budget_and_differ_in_what_they_are_named_for() -> None:
         differing = {name for name in rows[0] if len({row[name] for row in rows}) > 1}
         assert differing and differing <= free
         assert len({tuple(row.values()) for row in rows}) == len(rows)
+        for row in rows:
+            rates.setdefault(row["strategy"], set()).add(row["learning_rate"])
+    assert all(len(found) == 1 for found in rates.values()), "a strategy has a rate of its own"
 
 
 def test_settings_for_all_arms() -> None:
@@ -43,7 +47,8 @@ def test_the_same_settings_have_the_same_run_whatever_they_are_compared_with() -
     assert (
         names["strategies"]["DPO"] == names["pairs"]["both"] == names["data"]["all pairs"] == "c-s1"
     )
-    assert names["strategies"]["PPO"] == names["reward"]["PPO, tokens"] == "c-strategy-ppo-s1"
+    ppo = names["strategies"]["PPO"]
+    assert ppo == names["reward"]["PPO, tokens"] == "c-strategy-ppo-learning_rate-0.0003-s1"
     different = {name for found in names.values() for name in found.values()}
     configs = {
         tuple(asdict(config).values())
