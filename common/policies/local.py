@@ -63,6 +63,12 @@ class HFPolicy:
             raise UserError("the tokenizer has no end token", "set tokenizer.eos_token")
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
+        rows = model.get_input_embeddings().num_embeddings
+        if len(tokenizer) > rows:
+            raise UserError(
+                f"the tokenizer has {len(tokenizer)} tokens and the model knows {rows}",
+                "give the tokenizer that the model was trained with",
+            )
         self.model = model.to(device) if device is not None else model
         self.model.eval()
         self.tokenizer = tokenizer

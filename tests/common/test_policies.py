@@ -130,6 +130,11 @@ def test_mistakes_are_the_users(tmp_path: Path) -> None:
     policy = tiny_policy()
     with pytest.raises(UserError, match="empty prompt"):
         policy.generate([Task(id="a", prompt="")], n=1, seeds=lambda t, i: i)
+    policy.tokenizer.add_tokens(["<of another model>"])
+    with pytest.raises(
+        UserError, match=f"{len(WORDS) + 1} tokens and the model knows {len(WORDS)}"
+    ):
+        HFPolicy(policy.model, policy.tokenizer)
     policy.tokenizer.eos_token = None
     with pytest.raises(UserError, match="end token"):
         HFPolicy(policy.model, policy.tokenizer)
