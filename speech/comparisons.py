@@ -2,7 +2,7 @@
 
 An arm is a name and what it changes in the recipe. ``strategies`` is SpeechAlign's comparison
 (arXiv 2404.05600, table 3 and figure 1); the others are its ablations. Each strategy learns at
-the rate that was best for it on dev, of three that were tried (docs/lab-notes.md).
+the rate that was best for it on dev, of three or four that were tried (docs/lab-notes.md).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ COMPARISONS: Mapping[str, Arms] = {
         "chain of hindsight": {"strategy": "chain-of-hindsight"},
         "best-of-N": {"strategy": "best-of-n"},
         "PPO": {"strategy": "ppo", "learning_rate": 3e-4},
-        "GRPO": {"strategy": "grpo"},
+        "GRPO": {"strategy": "grpo", "learning_rate": 3e-4},
         "DPO": {"strategy": "dpo"},
         "DPO, golden pairs": {"strategy": "dpo", "pairs": "golden"},
         "DPO, self-sampled pairs": {"strategy": "dpo", "pairs": "self"},

@@ -51,6 +51,7 @@ STRATEGIES: Settings = tuple(
         ("grpo", {}),
         ("grpo", {"kl_coef": 0.015}),
         ("grpo", {"learning_rate": 3e-4}),
+        ("grpo", {"learning_rate": 1e-3}),
         ("sft", {}),
         ("sft", {"learning_rate": 3e-5}),
         ("sft", {"learning_rate": 3e-4}),
