@@ -2,7 +2,7 @@
 # demo: the main job on the embedded default.   bench: one script a claim.
 PYTHON ?= python3.11
 BIN := .venv/bin
-PACKAGES := $(patsubst %/__init__.py,%,$(wildcard common/__init__.py speech/__init__.py text/__init__.py))
+PACKAGES := $(patsubst %/__init__.py,%,$(wildcard common/__init__.py scenes/__init__.py speech/__init__.py text/__init__.py))
 UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements.lock)
 
 .PHONY: setup demo test check format bench lock
@@ -47,6 +47,6 @@ bench: setup
 
 # After a change of the dependencies in pyproject.toml.
 lock:
-	$(BIN)/uv pip compile pyproject.toml --extra speech --extra text --extra postgres --extra dev \
+	$(BIN)/uv pip compile pyproject.toml --extra scenes --extra speech --extra text --extra postgres --extra dev \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --quiet -o requirements.lock
