@@ -1,0 +1,5 @@
+"""From a scene graph to places in metres."""
+
+from scenes.layout.solve import Solution, SolverConfig, solve
+
+__all__ = ["Solution", "SolverConfig", "solve"]
