@@ -5,8 +5,8 @@
 SceneCraft's search (arXiv 2403.01248, appendix) shakes every asset by up to a decimetre in x and y
 a hundred times and keeps what is better. It is given the same objective, and the solver's supports
 and first places at random, since it has no way to find either; then it goes on until it reaches the
-solver's mean score, or for ``PATIENCE`` times the solver's time. Checked first: the solver's layouts have
-no collision, and both sides are scored by the same function.
+solver's mean score, or for ``PATIENCE`` times the solver's time. Checked first: the solver's
+layouts have no collision, and both sides are scored by the same function.
 """
 
 from __future__ import annotations
@@ -50,9 +50,7 @@ def scene(assets: int) -> tuple[SceneGraph, Sizes]:
             return f"{name}-{g}"
 
         def say(kind: str, *names: str, **options: float | str | bool) -> None:
-            relations.append(
-                Relation(kind=kind, assets=tuple(map(named, names)), options=options)  # noqa: B023
-            )
+            relations.append(Relation(kind=kind, assets=tuple(map(named, names)), options=options))
 
         sizes |= {named(name): size for name, size in GROUP.items()}
         chairs = ("chair-a", "chair-b", "chair-c", "chair-d")
@@ -139,8 +137,8 @@ def main() -> None:
         print(
             f"== {count} assets: solver {np.mean([r[3].scores.mean for r in mine]):.3f} in "
             f"{np.median(spent):.2f} s ({min(spent):.2f} to {max(spent):.2f}, n={len(mine)}); "
-            f"published {np.mean([r[5] for r in mine]):.3f}; at least {min(ratio):.0f} times less time"
-            f" to equal score ({sum(r[7] for r in mine)} of {len(mine)} reached it)"
+            f"published {np.mean([r[5] for r in mine]):.3f}; at least {min(ratio):.0f} times less "
+            f"time to equal score ({sum(r[7] for r in mine)} of {len(mine)} reached it)"
         )
     if chosen.out:
         from matplotlib.figure import Figure
