@@ -16,3 +16,7 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} — {self.remedy}"
+
+
+class RunBusyError(UserError):
+    """Another process is at the run."""

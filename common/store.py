@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, Program
 
 from common import tables
 from common.artifacts import Files, disk_errors, full_disk
-from common.errors import UserError
+from common.errors import RunBusyError, UserError
 from common.export import export
 from common.home import home as default_home
 from common.lease import Lease, Owner, alive
@@ -168,8 +168,8 @@ class Store:
         the first time. The lease of a process that has died is taken over.
 
         Raises:
-            UserError: the name cannot be one of a folder; another process is at the run; or the
-                run was begun with another seed or plan.
+            UserError: the name cannot be one of a folder; another process is at the run
+                (:class:`RunBusyError`); or the run was begun with another seed or plan.
         """
         if not _NAME.fullmatch(run):
             raise UserError(
@@ -185,7 +185,7 @@ class Store:
             query = sa.select(tables.runs).where(mine).with_for_update()
             found = connection.execute(query).one()
             if alive(found.owner, found.heartbeat, now):
-                raise UserError(
+                raise RunBusyError(
                     f"run {run!r} is under way: process {found.owner['pid']} on "
                     f"{found.owner['host']}, last heard of {now - found.heartbeat:.0f} s ago",
                     "wait for it, or start a run with another name",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from common.commands import Output
-from common.errors import UserError
+from common.errors import RunBusyError, UserError
 from speech.align import RECIPES, AlignConfig
 from speech.commands.align import override
 from speech.comparisons import COMPARISONS
@@ -78,7 +78,10 @@ class Compare:
                 f"[{done + 1}/{len(plan)}] {arm}, seed {seed}{left(begun, worked, plan, done)}"
             )
             out.run = run
-            execute(configs[arm], self.recipe, run, seed, out, memo)
+            try:
+                execute(configs[arm], self.recipe, run, seed, out, memo)
+            except RunBusyError:  # another process of this comparison began it since
+                continue
             worked += 1
             write(store, plan, folder)
         methods = write(store, plan, folder)

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common import artifacts, lease
-from common.errors import UserError
+from common.errors import RunBusyError, UserError
 from common.records import Candidate, Demonstration, Metric, Preference, Round, Task
 from common.store import Store
 from common.tables import Record
@@ -122,7 +122,7 @@ def test_runs_are_listed_newest_first(store: Store) -> None:
 
 def test_a_run_has_one_owner(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     held = store.lease("r", seed=1, plan={"rounds": 3})
-    with pytest.raises(UserError, match="under way"):
+    with pytest.raises(RunBusyError, match="under way"):
         store.lease("r", seed=1, plan={"rounds": 3})
     held.close("interrupted")
     with pytest.raises(UserError, match="begun with rounds 3, not 4"):
@@ -132,7 +132,7 @@ def test_a_run_has_one_owner(store: Store, monkeypatch: pytest.MonkeyPatch) -> N
     held = store.lease("r", seed=1, plan={"rounds": 3})
     # Another host sees a fresh heartbeat, then one that has been silent for too long.
     monkeypatch.setattr(lease, "_host", lambda: "elsewhere")
-    with pytest.raises(UserError, match="under way"):
+    with pytest.raises(RunBusyError, match="under way"):
         store.lease("r", seed=1, plan={"rounds": 3})
     monkeypatch.setattr(lease, "STALE", 0.0)
     assert store.run("r").status == "interrupted"

@@ -64,3 +64,27 @@ def test_two_arms_side_by_side(place: Path) -> None:
 
     again, said = upspiral(place, *compare, "--seeds", "1")
     assert again["arms"] == found["arms"] and "seed 0" not in said
+
+
+def test_a_run_that_another_process_began_meanwhile_is_left_to_it(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from common.commands import Output
+    from common.store import Store
+    from speech.commands import compare
+
+    monkeypatch.setenv("UPSPIRAL_HOME", str(place / "other"))
+    monkeypatch.setenv("UPSPIRAL_PROMPTS", str(registry.get("prompts")))
+    wanted = compare.Compare("pairs", ("golden",), "tiny", seeds=1, out=place / "busy")
+    (config,) = wanted.configs().values()
+    run = compare.run_name("compare", wanted.base(), config, 0)
+    # Nobody was at the run when the comparison looked, and then somebody was.
+    statuses = iter([None])
+    look = compare.status_of
+    monkeypatch.setattr(compare, "status_of", lambda store, name: next(statuses, look(store, name)))
+    lease = Store().lease(run, config={})
+    try:
+        found = wanted.run(Output(sys.stdout))
+    finally:
+        lease.close("failed")
+    assert found["pending"] == [run] and found["arms"] == {}
