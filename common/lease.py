@@ -90,7 +90,7 @@ class Lease:
                 )
             done = {"run": self.run, "round": round, "stage": stage, "shard": shard}
             done |= {"status": "done", "payload": dict(payload or {}), "seconds": seconds}
-            connection.execute(self._store._insert(tables.units), done)
+            connection.execute(self._store.database.insert(tables.units), done)
 
     def close(self, status: str) -> None:
         """Give the run back with a final ``status``.

@@ -7,22 +7,19 @@ killed anywhere continues at its next unit. Whoever writes to a run holds its :c
 
 from __future__ import annotations
 
-import contextlib
 import re
-import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
 from common import tables
-from common.artifacts import Files, disk_errors, full_disk
+from common.artifacts import Files, disk_errors
+from common.database import Database
 from common.errors import RunBusyError, UserError
 from common.export import export
 from common.home import home as default_home
@@ -40,7 +37,6 @@ from common.records import (
 )
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_PRAGMAS = {"journal_mode": "WAL", "synchronous": "NORMAL", "cache_size": "-65536"}
 
 
 class Unit(NamedTuple):
@@ -74,13 +70,8 @@ class Store:
     without a ``url``, the database ``upspiral.db``.
 
     Raises (here and in every method):
-        UserError: the disk is full, the database is locked by another program for more than
-            :attr:`patience` seconds, or it cannot be opened or is not a store. What was committed
-            stays, and the run can be resumed.
+        UserError: as :class:`Database`. What was committed stays, and the run can be resumed.
     """
-
-    patience = 30.0
-    """Seconds to wait for another writer."""
 
     def __init__(self, home: Path | None = None, url: str | None = None) -> None:
         self.home = Path(home) if home is not None else default_home()
@@ -90,27 +81,13 @@ class Store:
         except (FileExistsError, NotADirectoryError) as error:
             raise UserError(f"{self.home} is not a folder", "set UPSPIRAL_HOME to one") from error
         self.artifacts = Files(self.home / "artifacts")
-        address: sa.URL | str = url or sa.URL.create(
-            "sqlite", database=str(self.home / "upspiral.db")
-        )
-        try:
-            self._where = sa.make_url(address).render_as_string(hide_password=True)
-            self._engine = sa.create_engine(address, pool_pre_ping=url is not None)
-        except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
-            raise UserError(
-                f"cannot open the store's database: {error}",
-                "give a URL such as postgresql+psycopg://user@host/db (install upspiral[postgres])",
-            ) from error
-        self._lite = self._engine.dialect.name == "sqlite"
-        if self._lite:
-            self._where = str(self._engine.url.database)
-            sa.event.listen(self._engine, "connect", self._prepare)
-            sa.event.listen(self._engine, "begin", _begin)
-        self._create()
+        self.database = Database(self.home / "upspiral.db", "store", url)
+        self._read, self._write = self.database.read, self.database.write
+        self.database.create(tables.metadata, tables.version, tables.VERSION)
 
     def close(self) -> None:
         """Close the database's connections."""
-        self._engine.dispose()
+        self.database.close()
 
     def put(self, data: bytes, suffix: str = "") -> str:
         """:meth:`common.artifacts.Files.put`."""
@@ -151,7 +128,9 @@ class Store:
             query = sa.select(tables.runs).where(tables.runs.c.run == run)
             found = connection.execute(query).one_or_none()
         if found is None:
-            raise UserError(f"there is no run {run!r} in {self._where}", "see: upspiral runs list")
+            raise UserError(
+                f"there is no run {run!r} in {self.database.where}", "see: upspiral runs list"
+            )
         return _run(found)
 
     def lease(
@@ -180,7 +159,7 @@ class Store:
         values |= {"plan": dict(plan or {}), "seed": seed, "status": "running", "started": now}
         values |= {"updated": now, "owner": None, "heartbeat": None}
         with self._write() as connection:
-            connection.execute(self._insert(tables.runs), values)
+            connection.execute(self.database.insert(tables.runs), values)
             mine = tables.runs.c.run == run
             query = sa.select(tables.runs).where(mine).with_for_update()
             found = connection.execute(query).one()
@@ -286,80 +265,7 @@ class Store:
         for record in records:
             rows.setdefault(type(record), []).append(tables.row(run, record, shard))
         for kind, values in rows.items():
-            connection.execute(self._insert(tables.TABLES[kind]), values)
-
-    def _insert(self, table: sa.Table) -> sa.Insert:
-        """An insert that leaves what is there as it is."""
-        insert = sqlite.insert if self._lite else postgresql.insert
-        return insert(table).on_conflict_do_nothing()
-
-    def _create(self) -> None:
-        for last in (False, True):
-            try:
-                with self._write() as connection:
-                    tables.metadata.create_all(connection)
-                    connection.execute(self._insert(tables.version), {"version": tables.VERSION})
-                    versions = connection.scalars(sa.select(tables.version.c.version)).all()
-                break
-            except (IntegrityError, ProgrammingError):  # two processes create it at once
-                if last:
-                    raise
-        if list(versions) != [tables.VERSION]:
-            raise UserError(
-                f"{self._where} was made by another version of upspiral",
-                "use that version, or set UPSPIRAL_HOME to a new folder",
-            )
-
-    def _prepare(self, connection: sqlite3.Connection, _: object) -> None:
-        connection.isolation_level = None  # SQLAlchemy's own BEGIN, below, is the only one
-        connection.execute(f"PRAGMA busy_timeout={int(self.patience * 1000)}")
-        for name, value in _PRAGMAS.items():
-            connection.execute(f"PRAGMA {name}={value}")
-
-    @contextlib.contextmanager
-    def _read(self) -> Iterator[sa.Connection]:
-        with self._errors(), self._engine.connect() as connection, connection.begin():
-            yield connection
-
-    @contextlib.contextmanager
-    def _write(self) -> Iterator[sa.Connection]:
-        with (
-            self._errors(),
-            self._engine.connect().execution_options(writes=True) as connection,
-            connection.begin(),
-        ):
-            yield connection
-
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except DBAPIError as error:
-            text = str(error.orig)
-            if "disk is full" in text or "No space left" in text:
-                raise full_disk(Path(self._where)) from error
-            if "locked" in text:
-                raise UserError(
-                    f"{self._where} is locked by another program",
-                    "close what holds it, then resume the run",
-                ) from error
-            if "not a database" in text or "malformed" in text:
-                raise UserError(
-                    f"{self._where} is not a readable store: {text}",
-                    "move the file away, or set UPSPIRAL_HOME to a new folder",
-                ) from error
-            if isinstance(error, OperationalError):
-                raise UserError(
-                    f"cannot use {self._where}: {' '.join(text.split())}",
-                    "mend what it says, then resume the run",
-                ) from error
-            raise
-
-
-def _begin(connection: sa.Connection) -> None:
-    # A writer takes the lock at once: one that only reads first could not get it later.
-    writes = connection.get_execution_options().get("writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+            connection.execute(self.database.insert(tables.TABLES[kind]), values)
 
 
 def _at(column: sa.ColumnElement[int], round: int | None) -> Sequence[sa.ColumnElement[bool]]:

@@ -15,6 +15,7 @@ import pytest
 from common.annotation import headphones, server
 from common.annotation.page import Page
 from common.annotation.ratings import order, outcomes
+from common.database import Database
 from common.errors import UserError
 from common.records import Comparison, Stimulus
 from common.store import Store
@@ -111,8 +112,8 @@ def test_what_is_no_answer_is_not_stored(store: Store, page: Page) -> None:
 def test_an_answer_that_cannot_be_stored_is_asked_again(
     store: Store, page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Store, "patience", 0.1)
-    store._engine.dispose()
+    monkeypatch.setattr(Database, "patience", 0.1)
+    store.database.engine.dispose()
     item = ask(page, "begin")["item"]
     other = sqlite3.connect(tmp_path / "upspiral.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

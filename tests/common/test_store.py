@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common import artifacts, lease
+from common.database import Database
 from common.errors import RunBusyError, UserError
 from common.records import Candidate, Demonstration, Metric, Preference, Round, Task
 from common.store import Store
@@ -215,8 +216,8 @@ def limit(more: int) -> Any:
 def test_a_full_database_is_said_and_survived(tmp_path: Path, pages: int) -> None:
     toy.run(tmp_path / "calm")
     store = Store(tmp_path / "full")
-    sa.event.listen(store._engine, "connect", limit(pages))
-    store._engine.dispose()
+    sa.event.listen(store.database.engine, "connect", limit(pages))
+    store.database.engine.dispose()
     with pytest.raises(UserError, match=r"full.*free some space"):
         toy.loop().run(3, store, "toy", shard_size=2, progress=toy.quiet)
     assert store.run("toy").status in ("failed", "interrupted")
@@ -256,7 +257,7 @@ def test_a_locked_store_is_said_and_survived(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toy.run(tmp_path / "calm")
-    monkeypatch.setattr(Store, "patience", 0.2)
+    monkeypatch.setattr(Database, "patience", 0.2)
     store = Store(tmp_path / "busy")
     other = sqlite3.connect(tmp_path / "busy" / "upspiral.db", isolation_level=None)
 
