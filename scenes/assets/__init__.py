@@ -1,0 +1,1 @@
+"""Models to make scenes of: catalogues and folders, an index of them, and search in it."""

@@ -1,0 +1,44 @@
+"""The models that come with ``upspiral data get furniture``, and what the index is filled with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from common import registry
+from common.home import cache
+from scenes.assets import folder, sh3f
+from scenes.assets.index import ImageEncoder, Index, Indexed
+
+Progress = Callable[[int, int, str], None]
+
+
+def catalogues() -> list[Path]:
+    """The furniture's catalogues, fetched first if need be."""
+    root = registry.get("furniture") / "usr/share/sweethome3d/furniture"
+    return sorted(root.glob("*.sh3f"))
+
+
+def index(
+    assets: Path | None = None,
+    images: ImageEncoder | None = None,
+    progress: Progress | None = None,
+    into: Index | None = None,
+) -> tuple[Index, dict[str, Indexed]]:
+    """The index with the models of ``assets`` (a folder or a catalogue; the furniture by default).
+
+    What is in it already stays; what came of each source is told by its name.
+
+    Raises:
+        UserError: as the readers and the registry do.
+    """
+    into = into or Index()
+    done = {}
+    if assets is not None and assets.suffix.lower() != ".sh3f":
+        found = folder.read(assets)
+        done[str(assets)] = into.add(str(assets.absolute()), found, images, progress)
+        return into, done
+    for catalogue in [assets] if assets is not None else catalogues():
+        models = sh3f.read(sh3f.unpacked(catalogue, cache() / "models"))
+        done[catalogue.stem] = into.add(catalogue.stem, models, images, progress)
+    return into, done
