@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
-from common.commands import Domain
+from common.commands import Command, Domain
 
-domain = Domain(name="scenes", help="a sentence becomes a Blender scene", commands={})
+domain = Domain(
+    name="scenes",
+    help="a sentence becomes a Blender scene",
+    commands={
+        "search": Command(
+            "look for models by words",
+            'upspiral scenes search "round table"',
+            "scenes.commands.assets:Search",
+        ),
+        "index": Command(
+            "put models of a folder or catalogue into the index",
+            "upspiral scenes index",
+            "scenes.commands.assets:MakeIndex",
+        ),
+    },
+)

@@ -19,6 +19,7 @@ from scenes.assets.model import Model, attribution
 from scenes.assets.search import SURE, search, search_image
 from scenes.assets.words import called, head, tokens
 from scenes.graph import Surface
+from tests.scenes.hashed import hashed
 
 LABELLED = {
     "sofa": "Sofa", "couch": "Sofa|Couch", "chair": "Chair", "office chair": "Chair",
@@ -45,15 +46,6 @@ LABELLED = {
     "corner sofa": "Corner sofa", "filing cabinet": "Filing cabinet", "bar stool": "Bar stool",
 }  # fmt: skip
 """Everyday searches, and what the best hit may be called."""
-
-
-def hashed(texts: object) -> Floats:
-    """Embeddings that need no model: a bag of hashed words."""
-    found = np.zeros((len(list(texts)), 64), np.float32)  # type: ignore[call-overload]
-    for row, text in zip(found, texts, strict=True):  # type: ignore[call-overload]
-        for word in tokens(str(text).replace(",", " ")):
-            row[sum(map(ord, word)) % 64] += 1
-    return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
 
 
 @pytest.fixture(scope="module")
