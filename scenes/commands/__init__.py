@@ -8,6 +8,16 @@ domain = Domain(
     name="scenes",
     help="a sentence becomes a Blender scene",
     commands={
+        "plan": Command(
+            "what a sentence says: the scene graph, and words that could not be used",
+            'upspiral scenes plan "a round table with four chairs around it"',
+            "scenes.commands.plan:MakePlan",
+        ),
+        "relations": Command(
+            "the relations that a scene graph may name",
+            "upspiral scenes relations",
+            "scenes.commands.plan:Relations",
+        ),
         "search": Command(
             "look for models by words",
             'upspiral scenes search "round table"',

@@ -1,0 +1,106 @@
+"""The cast of a scene as it is read: its assets, and which of them a phrase points back to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from common.errors import UserError
+from scenes.graph import MAX_ASSETS, Asset
+from scenes.planners.lexicon import OUTSIDE, SEATS, TABLES
+from scenes.planners.phrases import Phrase
+
+
+@dataclass(frozen=True)
+class Group:
+    """Assets that one phrase named."""
+
+    ids: tuple[str, ...]
+    phrase: Phrase
+
+    @property
+    def head(self) -> str:
+        return self.phrase.head
+
+
+@dataclass
+class Cast:
+    """Assets in the order in which they were named, and the groups that they were named in."""
+
+    assets: list[Asset] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def resolved(self, phrase: Phrase) -> Group | None:
+        """The assets that "the sofa" or "both chairs" point back to."""
+        if not phrase.definite or phrase.new:
+            return None
+        fitting = [
+            g
+            for g in self.groups
+            if g.head == phrase.head and set(phrase.words[:-1]) <= set(g.phrase.words)
+        ]
+        if not fitting:
+            return None
+        if phrase.other and len(fitting[-1].ids) > 1:
+            return Group(fitting[-1].ids[1:], fitting[-1].phrase)
+        if phrase.count == 0 or phrase.each:
+            ids = tuple(dict.fromkeys(i for g in fitting for i in g.ids))
+        else:
+            ids = fitting[-1].ids[: phrase.count] if phrase.count > 1 else fitting[-1].ids[:1]
+        return Group(ids, replace(fitting[-1].phrase, each=phrase.each))
+
+    def made(self, phrase: Phrase, holder: str = "") -> Group:
+        """New assets; ``holder`` is the head of what they were named with."""
+        count = phrase.count
+        if count == 0:
+            around = phrase.head in SEATS and holder in TABLES
+            count = 4 if around or phrase.shape in ("row", "grid", "ring") else 2
+            self.notes.append(f"{phrase.what}: nobody says how many; {count}")
+        if phrase.rows:
+            count *= phrase.rows
+        group = Group(self._new(phrase, count), phrase)
+        self.groups.append(group)
+        return group
+
+    def _new(self, phrase: Phrase, count: int) -> tuple[str, ...]:
+        if len(self.assets) + count > MAX_ASSETS:
+            raise UserError(
+                f"more than {MAX_ASSETS} things ({phrase.what} and what came before)",
+                "ask for fewer, or for several scenes",
+            )
+        stem = "".join(ch if ch.isascii() and ch.isalnum() else "-" for ch in phrase.head)
+        stem = stem.strip("-")[:40] or "thing"
+        taken = {a.id for a in self.assets}
+        ids: list[str] = []
+        number = 1
+        while len(ids) < count:
+            name = stem if count == 1 and stem not in taken else f"{stem}-{number}"
+            number += 1
+            if name not in taken and not (name == f"{stem}-1" and stem in taken):
+                ids.append(name)
+                taken.add(name)
+        sizes = _sizes(phrase)
+        self.assets += [Asset(id=i, what=phrase.what[:300]).model_copy(update=sizes) for i in ids]
+        return tuple(ids)
+
+    def size(self, group: Group, lengths: dict[str, float]) -> None:
+        sizes = _sizes(replace(group.phrase, lengths=lengths))
+        self.assets = [a.model_copy(update=sizes) if a.id in group.ids else a for a in self.assets]
+
+    def copied(self, group: Group, count: int) -> Group:
+        """The group with as many assets as are needed, more of the same added."""
+        if len(group.ids) >= count:
+            return group
+        more = self._new(replace(group.phrase, shape=""), count - len(group.ids))
+        grown = Group((*group.ids, *more), group.phrase)
+        self.groups = [grown if g == group else g for g in self.groups]
+        return grown
+
+
+def _sizes(phrase: Phrase) -> dict[str, float]:
+    """Metres by dimension, within what a scene can hold; "a 2 m sofa" is 2 m along its longest."""
+    lengths = dict(phrase.lengths)
+    if "" in lengths:
+        tall = phrase.head in OUTSIDE or phrase.head == "lamp"
+        lengths["height" if tall else "width"] = lengths.pop("")
+    return {name: min(max(metres, 0.01), 200.0) for name, metres in lengths.items()}

@@ -1,0 +1,162 @@
+"""The words that the rules know, by what they do in a sentence; everything else names things."""
+
+from __future__ import annotations
+
+NUMBERS = {
+    "a": 1, "an": 1, "one": 1, "single": 1, "another": 1, "two": 2, "three": 3, "four": 4,
+    "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12,
+    "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16, "seventeen": 17,
+    "eighteen": 18, "nineteen": 19, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50,
+    "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "hundred": 100,
+}  # fmt: skip
+GROUPS: dict[tuple[str, ...], int] = {
+    ("a", "pair", "of"): 2, ("pair", "of"): 2, ("a", "couple", "of"): 2, ("couple", "of"): 2,
+    ("a", "few"): 3, ("few",): 3, ("several",): 3, ("some",): 3, ("half", "a", "dozen"): 6,
+    ("a", "dozen"): 12, ("dozen",): 12, ("many",): 5, ("a", "set", "of"): 0,
+    ("a", "group", "of"): 0, ("a", "bunch", "of"): 0, ("a", "number", "of"): 0,
+}  # fmt: skip
+"""Ways to say a number of things; 0 leaves it to what follows."""
+DEFINITE = frozenset("the this that these those its their his her my our your both all".split())
+SHAPES: dict[tuple[str, ...], str] = {
+    ("row", "of"): "row", ("line", "of"): "row", ("rows", "of"): "grid", ("grid", "of"): "grid",
+    ("stack", "of"): "stack", ("pile", "of"): "stack", ("tower", "of"): "stack",
+    ("column", "of"): "column", ("circle", "of"): "ring", ("ring", "of"): "ring",
+}  # fmt: skip
+"""Arrangements of the things that follow."""
+FILLERS = frozenset(
+    """is are was were be being been stands stand standing sits sit sitting lies lie lying rests
+    rest resting hangs hang hanging placed put positioned located set arranged there here which
+    that who has have having contains contain containing holds hold featuring including includes
+    include please create make show build draw render place add want would like i we you can see
+    directly just also exactly closely neatly evenly right-hand then so very quite really where
+    together up of own immediately slightly""".split()
+)
+"""Words that say nothing about what is where."""
+OPENING = (
+    r"^(?:please )?(?:(?:create|make|show|draw|render|build|generate|imagine)(?: me)? )?"
+    r"(?:a|an|the) (?:3d )?(?:scene|picture|image|photo|photograph|view|render(?:ing)?) "
+    r"(?:of|with|containing|showing|where|in which) "
+)
+"""How a text may begin that says no more than that there is to be a scene."""
+PRONOUNS = frozenset({"it", "them", "they", "each", "itself", "themselves", "one"})
+
+CONNECTORS: dict[str, str] = {
+    "on top of": "on", "on": "on", "onto": "on", "atop": "on", "upon": "on", "on to": "on",
+    "supported by": "on",
+    "underneath": "under", "under": "under", "beneath": "under", "below": "under",
+    "inside of": "inside", "inside": "inside", "in": "inside",
+    "within": "inside",
+    "next to": "beside", "beside": "beside", "by": "beside", "alongside": "beside",
+    "adjacent to": "beside", "at the side of": "beside", "by the side of": "beside",
+    "near to": "near", "near": "near", "close to": "near", "nearby": "near", "not far from": "near",
+    "to the left of": "left-of", "on the left of": "left-of", "left of": "left-of",
+    "on the left side of": "left-of", "to the left side of": "left-of", "at the left of": "left-of",
+    "to the right of": "right-of", "on the right of": "right-of", "right of": "right-of",
+    "on the right side of": "right-of", "to the right side of": "right-of",
+    "at the right of": "right-of",
+    "in front of": "in-front-of", "before": "in-front-of",
+    "behind": "behind", "at the back of": "behind", "in back of": "behind",
+    "opposite to": "opposite", "opposite of": "opposite", "opposite": "opposite",
+    "across from": "opposite", "facing": "facing", "faces": "facing", "face": "facing",
+    "looking at": "facing", "turned to": "facing", "turned towards": "facing",
+    "pointing at": "facing", "oriented towards": "facing",
+    "between": "between", "in between": "between", "among": "between",
+    "around": "around", "surrounding": "around", "all around": "around",
+    "at": "at",
+    "surrounded by": "surrounded-by", "encircled by": "surrounded-by",
+    "above": "above", "over": "above", "hanging over": "above", "hanging above": "above",
+    "on either side of": "flanking", "on both sides of": "flanking", "on each side of": "flanking",
+    "at either side of": "flanking", "at both sides of": "flanking", "flanking": "flanking",
+    "at each side of": "flanking", "at both ends of": "flanking", "at each end of": "flanking",
+    "at either end of": "flanking",
+    "flanked by": "flanked-by",
+    "far from": "far", "far away from": "far", "away from": "far", "apart from": "far",
+    "from": "far",
+    "aligned with": "aligned", "in line with": "aligned", "lined up with": "aligned",
+    "parallel to": "parallel", "perpendicular to": "perpendicular",
+    "at right angles to": "perpendicular", "at a right angle to": "perpendicular",
+    "twice as tall as": "twice", "twice as high as": "twice", "as tall as": "as-tall",
+    "as high as": "as-tall", "half as tall as": "half", "half as high as": "half",
+    "taller than": "taller", "higher than": "taller", "bigger than": "larger",
+    "larger than": "larger", "smaller than": "smaller", "shorter than": "shorter",
+    "leaning against": "beside", "attached to": "beside", "against": "against",
+    "along": "against", "with": "with", "holding": "with", "supporting": "with",
+    "topped by": "with", "topped with": "with",
+}  # fmt: skip
+"""Words between things, to what they say; the longest that fits is meant."""
+PLACES: dict[str, tuple[str, dict[str, str]]] = {
+    "against the wall": ("against-wall", {}), "against a wall": ("against-wall", {}),
+    "along the wall": ("against-wall", {}), "along a wall": ("against-wall", {}),
+    "by the wall": ("against-wall", {}), "at the wall": ("against-wall", {}),
+    "next to the wall": ("against-wall", {}), "along the walls": ("against-wall", {}),
+    "against the walls": ("against-wall", {}),
+    "against the back wall": ("against-wall", {"wall": "back"}),
+    "along the back wall": ("against-wall", {"wall": "back"}),
+    "at the back wall": ("against-wall", {"wall": "back"}),
+    "against the left wall": ("against-wall", {"wall": "left"}),
+    "along the left wall": ("against-wall", {"wall": "left"}),
+    "at the left wall": ("against-wall", {"wall": "left"}),
+    "against the right wall": ("against-wall", {"wall": "right"}),
+    "along the right wall": ("against-wall", {"wall": "right"}),
+    "at the right wall": ("against-wall", {"wall": "right"}),
+    "on the wall": ("on-wall", {}), "on a wall": ("on-wall", {}), "on the walls": ("on-wall", {}),
+    "on the back wall": ("on-wall", {"wall": "back"}),
+    "on the left wall": ("on-wall", {"wall": "left"}),
+    "on the right wall": ("on-wall", {"wall": "right"}),
+    "in the corner": ("in-corner", {}), "in a corner": ("in-corner", {}),
+    "in the back corner": ("in-corner", {}), "in one corner": ("in-corner", {}),
+    "in the left corner": ("in-corner", {"corner": "left"}),
+    "in the back left corner": ("in-corner", {"corner": "left"}),
+    "in the right corner": ("in-corner", {"corner": "right"}),
+    "in the back right corner": ("in-corner", {"corner": "right"}),
+    "in the middle": ("in-centre", {}), "in the centre": ("in-centre", {}),
+    "in the center": ("in-centre", {}), "at the centre": ("in-centre", {}),
+    "at the center": ("in-centre", {}),
+    "on the floor": ("", {}), "on the ground": ("", {}), "in the background": ("background", {}),
+    "in the foreground": ("foreground", {}), "from the ceiling": ("ceiling", {}),
+    "on the ceiling": ("ceiling", {}), "on the left": ("at-left", {}),
+    "on the right": ("at-right", {}), "in the back": ("background", {}),
+    "to the left": ("at-left", {}), "to the right": ("at-right", {}),
+    "facing each other": ("each-other", {}), "opposite each other": ("each-other", {}),
+    "next to each other": ("side-by-side", {}), "beside each other": ("side-by-side", {}),
+    "side by side": ("side-by-side", {}), "in a row": ("row", {}), "in a line": ("row", {}),
+    "in a grid": ("grid", {}), "in rows": ("grid", {}), "in a circle": ("ring", {}),
+    "in a stack": ("stack", {}), "on top of each other": ("stack", {}),
+    "parallel to each other": ("all-parallel", {}), "of the room": ("", {}),
+    "in the room": ("", {}), "of the scene": ("", {}), "on top": ("on-previous", {}),
+    "one on each side": ("flank-previous", {}), "one on either side": ("flank-previous", {}),
+    "on either side": ("flank-previous", {}), "on both sides": ("flank-previous", {}),
+    "on each side": ("flank-previous", {}),
+}  # fmt: skip
+"""Places that need no other thing, to what they say of whatever is there."""
+ROOMS = frozenset(
+    """room bedroom kitchen office bathroom study library classroom studio hall hallway lobby cafe
+    restaurant bar shop apartment flat salon lounge nursery workshop garage attic basement
+    playroom gym""".split()
+)
+OUTDOORS = frozenset(
+    """garden park street yard backyard forest beach field square patio meadow playground terrace
+    courtyard road farm campsite plaza""".split()
+)
+OUTSIDE = frozenset(
+    """tree car bus truck bench fence house fountain lamppost streetlight pine palm bush hedge bike
+    bicycle horse tent van motorbike mailbox hydrant swing boat snowman""".split()
+)
+"""Things that stand out of doors if nothing is said."""
+SEATS = frozenset("chair stool armchair seat bench".split())
+TABLES = frozenset("table desk bar counter island".split())
+BIG = frozenset(
+    """sofa couch bed table desk wardrobe bookcase bookshelf cabinet cupboard dresser chair armchair
+    car tree house piano fridge refrigerator oven rug carpet bench bathtub shelf nightstand
+    fireplace bus truck stove person man woman horse fence""".split()
+)
+"""Things that do not stand on others, when two are named before "on"."""
+LENGTHS = {
+    "m": 1.0, "metre": 1.0, "meter": 1.0, "metres": 1.0, "meters": 1.0, "cm": 0.01,
+    "centimetre": 0.01, "centimeter": 0.01, "centimetres": 0.01, "centimeters": 0.01, "mm": 0.001,
+    "ft": 0.3048, "foot": 0.3048, "feet": 0.3048, "inch": 0.0254, "inches": 0.0254, "in": 0.0254,
+}  # fmt: skip
+DIMENSIONS = {
+    "wide": "width", "width": "width", "across": "width", "long": "width", "deep": "depth",
+    "depth": "depth", "tall": "height", "high": "height", "height": "height",
+}  # fmt: skip

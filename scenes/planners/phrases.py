@@ -1,0 +1,156 @@
+"""Noun phrases: "two small round tables 60 cm wide" as a count, words, and lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from scenes.assets.words import singular
+from scenes.planners.lexicon import DEFINITE, FILLERS, GROUPS, NUMBERS, PRONOUNS, SHAPES
+from scenes.planners.tokens import Token
+
+_NOUNS = frozenset(
+    """painting building railing ceiling awning ring king wing spring swing string thing bed shed
+    sled seed reed weed belly lily butterfly family bathing-suit pudding clothing kettledrum
+    jewelry""".split()
+)
+"""Nouns that look like verbs or adverbs."""
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """``count`` 0: several, nobody said how many. The last of ``words`` is the head, singular."""
+
+    words: tuple[str, ...]
+    count: int = 1
+    definite: bool = False
+    each: bool = False
+    other: bool = False
+    new: bool = False
+    """"another": not one that was there before."""
+    shape: str = ""
+    rows: int = 0
+    lengths: dict[str, float] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+    tail: tuple[str, ...] = ()
+    """What it is of: "a bowl of fruit"."""
+
+    @property
+    def head(self) -> str:
+        return self.words[-1]
+
+    @property
+    def what(self) -> str:
+        return " ".join((*self.words, *self.tail))
+
+
+def read(tokens: Sequence[Token], at: int) -> tuple[Phrase, int] | None:
+    """The phrase that begins at ``at``, and where it ends; None if none begins there."""
+    start = at
+    count, definite, each, other, new, shape, rows = -1, False, False, False, False, "", 0
+    lengths: dict[str, float] = {}
+    while at < len(tokens):
+        token = tokens[at]
+        following = tokens[at + 1] if at + 1 < len(tokens) else None
+        if token.kind == "measure" and following is not None and following.kind == "word":
+            if following.text in ("apart", "away"):
+                break
+            lengths.update(token.lengths)
+            at += 1
+            continue
+        if token.kind != "word":
+            break
+        ahead = tuple(t.text if t.kind == "word" else "" for t in tokens[at : at + 3])
+        grouped = next(
+            (g for g in sorted(GROUPS, key=len, reverse=True) if ahead[: len(g)] == g), None
+        )
+        shaped = next((s for s in SHAPES if ahead[: len(s)] == s), None)
+        if shaped is not None:
+            shape, rows = SHAPES[shaped], max(count, 0) if shaped[0] == "rows" else 0
+            count, at = -1, at + len(shaped)
+        elif grouped is not None:
+            count = GROUPS[grouped] or -1
+            at += len(grouped)
+        elif token.text in ("each", "every"):
+            each = definite = True
+            at += 1
+        elif token.text in ("other", "remaining", "second") and definite:
+            other = True
+            at += 1
+        elif token.text in DEFINITE:
+            definite = True
+            count = 2 if token.text == "both" else count
+            at += 1
+        elif token.text in NUMBERS or token.text.isdigit():
+            new = new or token.text == "another"
+            value = NUMBERS.get(token.text) or int(token.text)
+            count = count + value if count >= 20 and value < 10 else value
+            at += 1
+        elif _compound(token.text) is not None:
+            count = _compound(token.text) or count
+            at += 1
+        else:
+            break
+    words: list[str] = []
+    while at < len(tokens) and tokens[at].kind == "word":
+        word = tokens[at].text
+        # "a TV stand", but "two chairs stand".
+        a_stand = word == "stand" and words and singular(words[-1]) == words[-1]
+        if (word in FILLERS and not a_stand) or word in PRONOUNS or (words and word in NUMBERS):
+            break
+        if words and word in DEFINITE:
+            break
+        words.append(word)
+        at += 1
+    tail: list[str] = []
+    if words and at + 1 < len(tokens) and tokens[at].text == "of":
+        after = read(tokens, at + 1)
+        if after is not None and tokens[at].kind == "word":
+            tail, at = ["of", *after[0].words], after[1]
+    unused: list[str] = []
+    while len(words) > 1 and _no_noun(words[-1]):
+        unused.insert(0, words.pop())
+    if not words or at == start:
+        return None
+    if at < len(tokens) and tokens[at].kind == "measure" and not _gap_follows(tokens, at):
+        lengths.update(tokens[at].lengths)
+        at += 1
+    head = singular(words[-1])
+    plural = head != words[-1]
+    if count < 0:
+        count = 0 if plural else 1
+    made = Phrase(
+        (*words[:-1], head),
+        count,
+        definite,
+        each,
+        other,
+        new,
+        shape,
+        rows,
+        lengths,
+        tuple(unused),
+        tuple(tail),
+    )
+    return made, at
+
+
+def _compound(word: str) -> int | None:
+    """twenty-one"""
+    tens, dash, ones = word.partition("-")
+    if dash and tens in NUMBERS and ones in NUMBERS:
+        return NUMBERS[tens] + NUMBERS[ones]
+    return None
+
+
+def _no_noun(word: str) -> bool:
+    """A verb or adverb that came after the noun: "a lamp glowing softly"."""
+    return word.endswith(("ing", "ed", "ly")) and word not in _NOUNS and len(word) > 4
+
+
+def _gap_follows(tokens: Sequence[Token], at: int) -> bool:
+    """Whether a measure is a distance: "2 m from the sofa", "1 m apart"."""
+    if tokens[at].lengths[0][0] or at + 1 >= len(tokens):
+        return False
+    after = tokens[at + 1]
+    return after.kind == "connector" or after.text == "apart"

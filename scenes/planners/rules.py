@@ -1,0 +1,378 @@
+"""The planner that needs no model: an English parser for scenes.
+
+A text is read from left to right: noun phrases name assets ("four wooden chairs") or point back to
+them ("the sofa", "it"), and what stands between them says how they lie to one another. Whatever is
+said last belongs to what was named last, as in "a lamp on a cabinet left of the sofa", unless a
+comma or an "and" goes back to the subject. It knows few words for relations and none for things:
+whatever is named is looked for in the index. Words that it cannot use are told.
+
+    upspiral scenes plan "a round table with four chairs around it"
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+
+from common.errors import UserError
+from scenes.graph import Relation, Room, SceneGraph
+from scenes.planners import Plan, phrases
+from scenes.planners import tokens as lexer
+from scenes.planners.arrange import flank, place, relate, say, shaped
+from scenes.planners.cast import Cast, Group
+from scenes.planners.lexicon import (
+    BIG,
+    DEFINITE,
+    FILLERS,
+    NUMBERS,
+    OPENING,
+    OUTDOORS,
+    OUTSIDE,
+    PLACES,
+    PRONOUNS,
+    ROOMS,
+    SEATS,
+    TABLES,
+)
+from scenes.planners.phrases import Phrase
+from scenes.planners.tokens import Token
+
+SURROUNDINGS = frozenset("wall floor ground ceiling corner grass lawn sky side front back".split())
+ON_WALLS = frozenset("picture painting poster mirror clock photograph".split())
+HANGING = frozenset({"chandelier"})
+EXAMPLE = 'name things, as in "a table with four chairs around it"'
+
+
+@dataclass
+class Clause:
+    """What has been read of a clause and waits for more."""
+
+    run: list[Group] = field(default_factory=list)
+    """Groups named in a row, of which nothing has been said yet."""
+    subject: list[Group] = field(default_factory=list)
+    last: list[Group] = field(default_factory=list)
+    pending: tuple[str, list[Group]] | None = None
+    inverted: tuple[str, Group] | None = None
+    """A host named before its subject: "on the table is a lamp"."""
+    holder: Group | None = None
+    """What stands before "with"."""
+    held: list[Group] = field(default_factory=list)
+    """What was named after "with", of which nothing else has been said."""
+    halves: list[Group] = field(default_factory=list)
+    separated: bool = False
+    verb: bool = False
+    gap: float | None = None
+    first: Group | None = None
+    """The first that was named: what the next sentence is likely to be about."""
+
+
+class Rules:
+    """See the module. The same text always gives the same graph."""
+
+    def plan(self, text: str) -> Plan:
+        """The scene graph of ``text``; see :class:`scenes.planners.Planner`."""
+        if not text.strip():
+            raise UserError("an empty text", EXAMPLE)
+        return _Reading(text).plan()
+
+
+class _Reading:
+    """One text being read."""
+
+    def __init__(self, text: str) -> None:
+        self.text = " ".join(text.split())
+        self.rest = re.sub(OPENING, "", self.text, flags=re.IGNORECASE)
+        self.cast = Cast()
+        self.relations: list[Relation] = []
+        self.unused: list[str] = []
+        self.room: Room | None = None
+        self.kind = ""
+        self.before: Group | None = None
+        """The subject of the sentence before: what "it" points to."""
+
+    def plan(self) -> Plan:
+        tokens = lexer.read(self.rest)
+        start = 0
+        for at, token in enumerate([*tokens, Token("stop", ".")]):
+            if token.kind == "stop":
+                self._clause(tokens[start:at])
+                start = at + 1
+        if not self.cast.assets:
+            raise UserError(f"nothing to show in {self.text[:60]!r}", EXAMPLE)
+        self._habits()
+        heads = [a.what.split()[-1] for a in self.cast.assets]
+        outside = sum(h in OUTSIDE for h in heads) > len(heads) / 2
+        indoors = self.room is not None or self.kind in ROOMS
+        graph = SceneGraph(
+            text=self.text,
+            assets=tuple(self.cast.assets),
+            relations=tuple(_once(self.relations)),
+            room=self.room,
+            outdoors=self.kind in OUTDOORS or (outside and not indoors),
+        )
+        return Plan(graph, tuple(self.unused), tuple(self.cast.notes))
+
+    # Reading
+
+    def _clause(self, tokens: list[Token]) -> None:
+        c = Clause()
+        at = 0
+        while at < len(tokens):
+            token = tokens[at]
+            if token.kind == "connector":
+                self._connect(c, token)
+            elif token.kind == "place":
+                self._place(c, token)
+            elif token.kind in ("and", "comma"):
+                c.separated = True
+            elif token.kind == "measure" and phrases.read(tokens, at) is None:
+                if not token.lengths[0][0]:
+                    c.gap = token.lengths[0][1]
+                elif named := (c.run or c.last):
+                    self.cast.size(named[-1], dict(token.lengths))
+            elif token.text == "apart" and c.gap is not None:
+                ids = [i for g in (c.run or c.last)[-1:] for i in g.ids]
+                self.relations += shaped("apart", ids, gap=c.gap)
+                c.gap = None
+            elif (
+                token.text in PRONOUNS
+                and not (token.text == "each" and phrases.read(tokens, at) is not None)
+                and not (token.text == "one" and phrases.read(tokens, at) is not None)
+            ):
+                self._pronoun(c, token.text)
+            elif token.kind == "word" and token.text in FILLERS:
+                c.verb = c.verb or token.text in ("is", "are", "stand", "stands", "sit", "sits")
+            else:
+                read = phrases.read(tokens, at)
+                if read is None:
+                    if token.kind == "word" and token.text not in (*NUMBERS, *DEFINITE):
+                        self.unused.append(token.text)
+                else:
+                    self._name(c, read[0])
+                    at = read[1]
+                    continue
+            at += 1
+        self._attach(c)
+        if c.first is not None:
+            self.before = c.first
+
+    def _name(self, c: Clause, phrase: Phrase) -> None:
+        self.unused += phrase.unused
+        if self._surroundings(c, phrase):
+            return
+        if phrase.head == "room" or phrase.head in ROOMS or phrase.head in OUTDOORS:
+            self._setting(phrase)
+            c.pending = None
+            return
+        group = self.cast.resolved(phrase) or self._made(c, phrase)
+        self._hear(c, group)
+
+    def _hear(self, c: Clause, group: Group) -> None:
+        """A group was named: the host of what waits, or one more of a run."""
+        c.first = c.first or group
+        if (
+            c.pending is not None
+            and c.pending[0] == "between"
+            and not c.halves
+            and (len(group.ids) < 2)
+        ):
+            c.halves = [group]
+            c.separated = False
+            return
+        if c.pending is not None:
+            kind, subjects = c.pending
+            if not subjects:
+                c.inverted = (kind, group)
+            else:
+                hosts = [*c.halves, group]
+                self._say(c, kind, subjects, hosts)
+                c.subject = subjects
+            c.pending, c.halves = None, []
+            c.last, c.run = [group], []
+        elif c.inverted is not None:
+            kind, host = c.inverted
+            self._say(c, kind, [group], [host])
+            c.last = c.subject = [group]
+        else:
+            if c.run and not c.separated:
+                c.run = []
+            if c.holder is not None:
+                c.held.append(group)
+            c.run.append(group)
+        c.separated = c.verb = False
+
+    def _connect(self, c: Clause, token: Token) -> None:
+        kind = token.value
+        if kind == "with":
+            self._attach(c)
+            source = (
+                c.run[-1:]
+                or (c.subject if c.separated and c.subject else c.last)
+                or ([self.before] if self.before else [])
+            )
+            c.holder = source[0] if source else None
+            c.run, c.last = [], source
+            c.separated = False
+            return
+        if c.run:
+            subjects = self._sharing(c, kind)
+        elif c.separated and c.subject:
+            subjects = c.subject
+        else:
+            subjects = c.last
+        c.held = [g for g in c.held if g not in subjects]
+        if c.inverted is not None and c.run == []:
+            c.inverted = None
+        c.pending, c.run, c.separated = (kind, subjects), [], False
+
+    def _sharing(self, c: Clause, kind: str) -> list[Group]:
+        """Which of the groups named in a row a connector speaks of: the last, or all of them."""
+        if len(c.run) == 1:
+            return c.run
+        together = c.verb or len(c.run) == 2
+        fits = kind not in ("on", "inside") or not any(g.head in BIG for g in c.run[:-1])
+        alone = c.holder is None or c.verb
+        return c.run if together and fits and alone else c.run[-1:]
+
+    def _place(self, c: Clause, token: Token) -> None:
+        kind = PLACES[token.value][0]
+        chosen = c.run[-1:] or (c.subject if c.separated and c.subject else c.last)
+        if c.run and c.verb:
+            chosen = c.run
+        if c.pending is not None and not c.pending[1]:
+            c.pending = None
+        ids = [i for g in chosen for i in g.ids]
+        if kind == "in-centre" and c.holder is not None and chosen and chosen[0] in c.held:
+            c.run = []  # in the middle of what holds it: it will be put on that
+            return
+        if kind == "flank-previous" and chosen:
+            host = c.holder or (c.subject[0] if c.subject else self.before)
+            hosts = [host] if host is not None and host != chosen[0] else self.cast.groups[-2:-1]
+            if hosts:
+                self.relations += flank(self.cast.copied(chosen[0], 2).ids, hosts[0].ids[0])
+        elif kind == "on-previous" and chosen:
+            host = c.holder or self.before
+            if host is not None and host != chosen[0]:
+                self.relations += relate("on", ids, host.ids, (chosen[0].head, host.head))
+        elif ids:
+            self.relations += place(token.value, ids, c.gap)
+        elif not chosen and kind:
+            self.unused.append(token.text)
+        c.held = [g for g in c.held if g not in chosen]
+        if chosen:
+            c.subject = c.last = chosen
+        c.run, c.separated = [], False
+
+    def _pronoun(self, c: Clause, word: str) -> None:
+        if word in ("one", "each") and c.pending is None:
+            if word == "each" and (c.run or c.last):
+                last = (c.run or c.last)[-1]
+                c.last = [Group(last.ids, replace(last.phrase, each=True))]
+                c.run = []
+            return
+        found = c.holder if c.pending is not None and c.holder is not None else None
+        subjects = c.pending[1] if c.pending else []
+        found = found or (c.subject[0] if c.subject and c.subject[0] not in subjects else None)
+        found = found or self.before or (self.cast.groups[0] if self.cast.groups else None)
+        if found is None:
+            self.unused.append(word)
+            return
+        if c.pending is None and c.holder is None and not c.run:
+            c.last = c.subject = [found]
+        else:
+            self._hear(c, found)
+
+    # Naming
+
+    def _surroundings(self, c: Clause, phrase: Phrase) -> bool:
+        """Walls, floors and corners are no assets; being at them may be a place."""
+        if phrase.head not in SURROUNDINGS:
+            return False
+        if c.pending is not None:
+            kind, subjects = c.pending
+            ids = [i for g in subjects for i in g.ids]
+            wall = next((w for w in ("back", "left", "right") if w in phrase.words), "any")
+            if phrase.head == "wall" and kind in ("on",):
+                self.relations += [say("on-wall", i, wall=wall) for i in ids]
+            elif phrase.head == "wall":
+                self.relations += [say("against-wall", i, wall=wall) for i in ids]
+            elif phrase.head == "corner":
+                side = wall if wall in ("left", "right") else "any"
+                self.relations += [say("in-corner", i, corner=side) for i in ids]
+            c.subject = c.last = subjects
+            c.pending = None
+        else:
+            self.unused += phrase.words
+        return True
+
+    def _setting(self, phrase: Phrase) -> None:
+        self.kind = phrase.head
+        wanted = phrase.lengths
+        if {"width", "depth"} <= wanted.keys():
+            height = {"height": wanted["height"]} if "height" in wanted else {}
+            self.room = Room(width=wanted["width"], depth=wanted["depth"], **height)
+
+    def _made(self, c: Clause, phrase: Phrase) -> Group:
+        group = self.cast.made(phrase, c.holder.head if c.holder is not None else "")
+        self.relations += shaped(phrase.shape, group.ids, phrase.rows)
+        return group
+
+    # Saying
+
+    def _say(self, c: Clause, kind: str, subjects: list[Group], hosts: list[Group]) -> None:
+        if kind in ("surrounded-by", "flanked-by"):
+            kind = "around" if kind == "surrounded-by" else "flanking"
+            subjects, hosts = hosts, subjects
+        on = [i for h in hosts for i in h.ids]
+        for n, group in enumerate(subjects):
+            if any(h.phrase.each for h in hosts) and kind != "flanking":
+                subjects[n] = group = self.cast.copied(group, len(on))
+            elif kind == "flanking" and len(group.ids) == 1 and len(subjects) == 1:
+                subjects[n] = group = self.cast.copied(group, 2)
+            if set(group.ids) & set(on):
+                continue
+            self.relations += relate(kind, group.ids, on, (group.head, hosts[-1].head), c.gap)
+        c.gap = None
+
+    def _attach(self, c: Clause) -> None:
+        """What stands after "with" and of which nothing else was said belongs to what is before."""
+        if c.holder is None:
+            return
+        for group in c.held:
+            host = c.holder
+            if host.phrase.each:
+                group = self.cast.copied(group, len(host.ids))
+            if group.head in SEATS and host.head in TABLES:
+                kind = "around"
+            elif host.head in TABLES or (host.head not in SEATS and group.head not in BIG):
+                kind = "on"
+            else:
+                kind = "on" if group.head not in BIG else "near"
+            self.relations += relate(kind, group.ids, host.ids, (group.head, host.head))
+            self.cast.notes.append(f"{host.phrase.what} with {group.phrase.what}: taken as {kind}")
+        c.held, c.holder = [], None
+
+    def _habits(self) -> None:
+        """What anybody means who says nothing: chairs go to the table, pictures to the wall."""
+        about = {a for r in self.relations for a in r.assets}
+        tables = [g for g in self.cast.groups if g.head == "table" and len(g.ids) == 1]
+        for group in self.cast.groups:
+            free = tuple(i for i in group.ids if i not in about)
+            if not free:
+                continue
+            if group.head in ("chair", "stool") and len(tables) == 1 and len(free) > 1:
+                self.relations.append(say("around", *free, tables[0].ids[0]))
+                self.cast.notes.append(f"{group.phrase.what}: placed around the table")
+            elif group.head in ON_WALLS and self.kind not in OUTDOORS:
+                self.relations += [say("on-wall", i) for i in free]
+                self.cast.notes.append(f"{group.phrase.what}: hung on a wall")
+            elif group.head in HANGING and tables:
+                self.relations += [say("above", i, tables[0].ids[0]) for i in free]
+
+
+def _once(relations: list[Relation]) -> list[Relation]:
+    """Without repeats, in order."""
+    seen: dict[str, Relation] = {}
+    for relation in relations:
+        seen.setdefault(str(relation), relation)
+    return list(seen.values())
