@@ -371,8 +371,10 @@ class _Reading:
 
 
 def _once(relations: list[Relation]) -> list[Relation]:
-    """Without repeats, in order."""
+    """Without repeats, and without what would relate a thing to itself; in order."""
     seen: dict[str, Relation] = {}
     for relation in relations:
+        if len(set(relation.assets)) < len(relation.assets):
+            continue
         seen.setdefault(str(relation), relation)
     return list(seen.values())
