@@ -120,7 +120,7 @@ def head(text: str) -> tuple[str, ...]:
         if word in AFTER and n:
             found = found[:n]
             break
-    while len(found) > 1 and found[-1].isdigit():
+    while len(found) > 1 and found[-1].isdecimal():
         found.pop()
     return tuple(singular(w) for w in found if w not in STOP)
 

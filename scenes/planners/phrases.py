@@ -81,7 +81,7 @@ def read(tokens: Sequence[Token], at: int) -> tuple[Phrase, int] | None:
             definite = True
             count = 2 if token.text == "both" else count
             at += 1
-        elif token.text in NUMBERS or token.text.isdigit():
+        elif token.text in NUMBERS or token.text.isdecimal():
             new = new or token.text == "another"
             value = NUMBERS.get(token.text) or int(token.text)
             count = count + value if count >= 20 and value < 10 else value

@@ -226,6 +226,7 @@ WORDS = sorted({w for said in (*CONNECTORS, *PLACES) for w in said.split()}) + (
 @given(st.lists(st.sampled_from(WORDS), max_size=25).map(" ".join) | st.text(max_size=60))
 @example("of of a of")
 @example("2 m")
+@example("¹ chairs")
 @example("foreground holding it")
 @example("each each with it apart")
 @settings(max_examples=300, deadline=None)
