@@ -128,7 +128,7 @@ def best(unsafe: bool = False) -> Layer:
         return "none"
     raise UserError(
         f"code cannot be walled in on this machine ({'; '.join(reasons)})",
-        "upspiral data get bubblewrap; allow user namespaces; or --unsafe, which runs it all the same",
+        "upspiral data get bubblewrap, or allow user namespaces; --unsafe runs it all the same",
     )
 
 

@@ -16,39 +16,15 @@ from typing import Literal
 
 Profile = Literal["python", "blender"]
 
-PURE = frozenset(
-    {
-        "__future__",
-        "abc",
-        "array",
-        "bisect",
-        "calendar",
-        "cmath",
-        "collections",
-        "contextlib",
-        "copy",
-        "dataclasses",
-        "datetime",
-        "decimal",
-        "enum",
-        "fractions",
-        "functools",
-        "heapq",
-        "itertools",
-        "json",
-        "math",
-        "numbers",
-        "operator",
-        "random",
-        "re",
-        "statistics",
-        "string",
-        "struct",
-        "textwrap",
-        "time",
-        "typing",
-        "unicodedata",
-    }
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+PURE = _words(
+    "__future__ abc array bisect calendar cmath collections contextlib copy dataclasses "
+    "datetime decimal enum fractions functools heapq itertools json math numbers operator "
+    "random re statistics string struct textwrap time typing unicodedata"
 )
 MODULES: dict[Profile, frozenset[str]] = {
     "python": PURE | {"hashlib", "numpy", "scipy"},
@@ -56,67 +32,20 @@ MODULES: dict[Profile, frozenset[str]] = {
 }
 SUBMODULES_BARRED = frozenset({"ctypeslib", "distutils", "f2py", "testing", "_core"})
 """Of numpy and scipy: they load libraries, run compilers or reach into the interpreter."""
-BARRED_NAMES = frozenset(
-    {
-        "__import__",
-        "breakpoint",
-        "compile",
-        "delattr",
-        "dir",
-        "eval",
-        "exec",
-        "globals",
-        "help",
-        "input",
-        "locals",
-        "memoryview",
-        "setattr",
-        "vars",
-    }
+BARRED_NAMES = _words(
+    "__import__ breakpoint compile delattr dir eval exec globals help input locals memoryview "
+    "setattr vars"
 )
 BY_NAME = frozenset({"getattr", "hasattr", "attrgetter", "methodcaller"})
 """They look up an attribute: its name has to be written out."""
 DUNDERS = frozenset({"__init__", "__name__", "__file__", "__doc__", "__class__", "__post_init__"})
 
-OPERATORS = frozenset(
-    {
-        "armature",
-        "collection",
-        "curve",
-        "material",
-        "mesh",
-        "node",
-        "object",
-        "pose",
-        "surface",
-        "transform",
-        "uv",
-    }
-)
+OPERATORS = _words("armature collection curve material mesh node object pose surface transform uv")
 BARRED_OPERATORS = frozenset({"import_image", "bake", "simplify_object_bake"})
-BARRED_BLENDER = frozenset(
-    {
-        "utils",
-        "app",
-        "msgbus",
-        "driver_add",
-        "driver_remove",
-        "as_module",
-        "texts",
-        "libraries",
-        "preferences",
-        "handlers",
-        "libraries_load",
-        "path_resolve",
-        "wm_path",
-        "filepath_from_user",
-        "as_string",
-        "register_class",
-        "script_directory",
-        "use_scripts_auto_execute",
-        "system_resource",
-        "user_resource",
-    }
+BARRED_BLENDER = _words(
+    "utils app msgbus driver_add driver_remove as_module texts libraries preferences handlers "
+    "libraries_load path_resolve wm_path filepath_from_user as_string register_class "
+    "script_directory use_scripts_auto_execute system_resource user_resource"
 )
 """Attributes that lead out of the scene: to Python, to files, to what runs later."""
 FILES_OF_BLENDER = frozenset({"load", "save", "save_render", "write", "save_as", "append_from"})
