@@ -54,6 +54,12 @@ class Limits:
     """What may be written to stdout, and to stderr."""
 
 
+WALLS: tuple[Layer, ...] = ("bubblewrap", "landlock")
+"""The better one first."""
+REMEDIES: Mapping[Layer, str] = {
+    "bubblewrap": "upspiral data get bubblewrap; if that is there, allow user namespaces",
+    "landlock": "Linux 6.2 or newer, with Landlock among the active security modules",
+}
 LIMITS: Mapping[Profile, Limits] = {
     "python": Limits(),
     "blender": Limits(seconds=120, cpu_seconds=600, memory=4096 * MIB, processes=1024),
@@ -119,8 +125,8 @@ def best(unsafe: bool = False) -> Layer:
         UserError: none works and ``unsafe`` is false.
     """
     reasons: list[str] = []
-    for layer in ("bubblewrap", "landlock"):
-        reason = _tried(layer, layers.bubblewrap())
+    for layer in WALLS:
+        reason = problem(layer)
         if not reason:
             return layer
         reasons.append(f"{layer}: {reason}")
@@ -128,7 +134,7 @@ def best(unsafe: bool = False) -> Layer:
         return "none"
     raise UserError(
         f"code cannot be walled in on this machine ({'; '.join(reasons)})",
-        "upspiral data get bubblewrap, or allow user namespaces; --unsafe runs it all the same",
+        f"{REMEDIES['bubblewrap']}; or --unsafe runs it without a wall",
     )
 
 

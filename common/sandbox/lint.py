@@ -33,22 +33,19 @@ MODULES: dict[Profile, frozenset[str]] = {
 SUBMODULES_BARRED = frozenset({"ctypeslib", "distutils", "f2py", "testing", "_core"})
 """Of numpy and scipy: they load libraries, run compilers or reach into the interpreter."""
 BARRED_NAMES = _words(
-    "__import__ breakpoint compile delattr dir eval exec globals help input locals memoryview "
-    "setattr vars"
+    "__import__ breakpoint compile delattr dir eval exec globals help input locals setattr vars"
 )
 BY_NAME = frozenset({"getattr", "hasattr", "attrgetter", "methodcaller"})
 """They look up an attribute: its name has to be written out."""
 DUNDERS = frozenset({"__init__", "__name__", "__file__", "__doc__", "__class__", "__post_init__"})
 
 OPERATORS = _words("armature collection curve material mesh node object pose surface transform uv")
-BARRED_OPERATORS = frozenset({"import_image", "bake", "simplify_object_bake"})
 BARRED_BLENDER = _words(
-    "utils app msgbus driver_add driver_remove as_module texts libraries preferences handlers "
-    "libraries_load path_resolve wm_path filepath_from_user as_string register_class "
-    "script_directory use_scripts_auto_execute system_resource user_resource"
+    "app as_module driver_add handlers libraries msgbus path_resolve preferences register_class "
+    "texts use_scripts_auto_execute utils"
 )
 """Attributes that lead out of the scene: to Python, to files, to what runs later."""
-FILES_OF_BLENDER = frozenset({"load", "save", "save_render", "write", "save_as", "append_from"})
+FILES_OF_BLENDER = frozenset({"load", "save", "save_render", "write"})
 
 
 @dataclass(frozen=True)
@@ -187,8 +184,6 @@ def _blender(
         yield node, f"operators of {name} are not allowed: only {allowed}"
     elif len(chain) > 2 and chain[-2] == "ops" and id(node) not in bases:
         yield node, f"bpy.ops.{name} may not be handed on under another name"
-    elif len(chain) > 3 and chain[-3] == "ops" and name in BARRED_OPERATORS:
-        yield node, f"the operator {name} is not allowed"
 
 
 def _chain(node: ast.expr) -> list[str]:
