@@ -231,7 +231,7 @@ class Keeper:
             if now >= last:
                 raise Stop("timeout", f"ran longer than {self.order['seconds']:g} s")
             if now >= look:
-                self._look()
+                self._look(pid)
                 cost = time.monotonic() - now
                 interval = min(0.25, max(0.02, 10 * cost))
                 look = now + interval
@@ -270,13 +270,17 @@ class Keeper:
             raise Stop("limit", f"wrote more than {_bytes(self.order['output'])} to {name}")
         return bool(chunk)
 
-    def _look(self) -> None:
+    def _look(self, pid: int) -> None:
         """Measure what the kernel does not limit by itself.
 
         Raises:
             Stop: it is more than the order allows.
         """
         order = self.order
+        for child in children(os.getpid()):
+            if child != pid:  # an orphan: ours to wait for, or it stays a zombie that counts
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(child, os.WNOHANG)
         threads, memory = threads_and_memory(descendants(os.getpid()))
         size = entries = 0
         if self.folder is not None and order["tmpfs"]:
