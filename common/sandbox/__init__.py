@@ -175,9 +175,10 @@ def _run(source: str, files: Mapping[str, bytes | Path], limits: Limits, layer: 
             finally:
                 os.close(box)
     finally:
-        outputs.remove(folder)
+        keeper.remove(str(folder))
     if not outcome["started"]:
-        said = (outcome["stderr"].strip().splitlines() or ["it ended at once"])[-1]
+        stopped = outcome["stopped"] or ("", "it ended at once")
+        said = (outcome["stderr"].strip().splitlines() or [stopped[1]])[-1]
         raise UserError(f"{layer} does not start: {said}", "upspiral doctor says which wall works")
     status, why = _verdict(outcome, limits)
     return Ran(
@@ -219,7 +220,7 @@ def _prepare(
 ) -> dict[str, Path]:
     """Make the job's folder; the inputs that lie elsewhere, by their names."""
     linked: dict[str, Path] = {}
-    for name in ("in", "out", "tmp"):
+    for name in ("in",) if layer == "bubblewrap" else ("in", "out", "tmp"):
         (folder / name).mkdir()
     for name, content in files.items():
         pure = PurePosixPath(name)

@@ -6,9 +6,7 @@ be exchanged under the reader. Only regular files count.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import stat
 from pathlib import Path
 
@@ -97,29 +95,3 @@ def write(files: dict[str, bytes], folder: Path) -> None:
         scratch.unlink(missing_ok=True)
         scratch.write_bytes(data)
         os.replace(scratch, path)
-
-
-def remove(folder: Path) -> None:
-    """Delete a folder that a job wrote into, however deep it nested and closed its folders.
-
-    Sub-folders are moved up and emptied there: no path grows long, and nothing recurses.
-    """
-    with contextlib.suppress(OSError):
-        shutil.rmtree(folder)
-    if not folder.exists():
-        return
-    number = 0
-    waiting = [folder]
-    while waiting:
-        here = waiting.pop()
-        here.chmod(0o700)
-        for entry in list(here.iterdir()):
-            if entry.is_symlink() or not entry.is_dir():
-                entry.unlink()
-                continue
-            entry.chmod(0o700)  # a folder and no link: nothing of the job runs any more
-            number += 1
-            up = folder.with_name(f"{folder.name}.{number}")
-            entry.rename(up)
-            waiting.append(up)
-        here.rmdir()
