@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -45,8 +46,10 @@ class Run:
             check=self.check,
             unsafe=self.unsafe,
         )
-        out.print(ran.stdout.rstrip("\n")) if ran.stdout else None
-        out.note(ran.stderr.rstrip("\n")) if ran.stderr else None
+        if ran.stdout:
+            out.print(plain(ran.stdout))
+        if ran.stderr:
+            out.note(plain(ran.stderr))
         for finding in ran.findings:
             out.note(f"{self.script}:{finding.line}: {finding.message}")
         if self.out:
@@ -59,7 +62,7 @@ class Run:
         if ran.status == "refused":
             out.note("not run: the check refused it; --no-check runs it behind the wall")
         else:
-            why = f": {ran.why}" if ran.why else ""
+            why = f": {plain(ran.why)}" if ran.why else ""
             out.note(f"{ran.status} after {ran.seconds:.2f} s, {wall}{why}")
         out.code = 0 if ran.status == "ok" else 1
         return asdict(ran) | {"files": {name: len(data) for name, data in ran.files.items()}}
@@ -87,7 +90,7 @@ class Run:
             limits = dataclasses.replace(limits, memory=self.memory_mib * sandbox.MIB)
         return limits
 
-    def _keep(self, folder: Path, files: Any) -> None:
+    def _keep(self, folder: Path, files: Mapping[str, bytes]) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             outputs.write(files, folder)
@@ -95,3 +98,9 @@ class Run:
             raise UserError(
                 f"cannot write to {folder}: {error.strerror}", "name another folder"
             ) from error
+
+
+def plain(text: str) -> str:
+    """What a script printed, without the control characters that a terminal would obey."""
+    shown = (c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text.rstrip("\n"))
+    return "".join(shown)

@@ -178,6 +178,9 @@ class Keeper:
         except Stop as stop:
             stopped = (stop.args[0], stop.args[1])
         self._end(pid)
+        if self.folder is None:  # it ended, or was stopped, before its word was heard
+            with contextlib.suppress(OSError):
+                self._begin(ours)
         with contextlib.suppress(Stop):
             for fd in list(readers):
                 while self._take(fd, readers):
@@ -211,7 +214,10 @@ class Keeper:
             for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
                 signal.signal(number, signal.SIG_DFL)
             for name, (soft, hard) in self.order["rlimits"].items():
-                resource.setrlimit(getattr(resource, name), (soft, hard))
+                kind = getattr(resource, name)
+                most = resource.getrlimit(kind)[1]
+                most = hard if most == resource.RLIM_INFINITY else min(hard, most)
+                resource.setrlimit(kind, (min(soft, most), most))
             command = self.order["command"]
             os.execve(command[0], command, self.order["environment"])
         except BaseException as error:

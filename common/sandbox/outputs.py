@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 DEPTH = 16
@@ -86,7 +87,7 @@ class _Collector:
         return ""
 
 
-def write(files: dict[str, bytes], folder: Path) -> None:
+def write(files: Mapping[str, bytes], folder: Path) -> None:
     """Put collected files into a folder of the user's; what lies there as a link is replaced."""
     for name, data in files.items():
         path = folder / name

@@ -57,6 +57,12 @@ def test_what_the_check_refuses_is_not_run(
     assert main(["sandbox", "run", "script.py", "--no-check"]) == 0
 
 
+def test_a_terminal_is_not_commanded(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script.write_text("print('\\x1b]52;c;ZXZpbA==\\x07 é\\tb')\n")
+    assert main(["sandbox", "run", "script.py"]) == 0
+    assert capsys.readouterr().out == "\\x1b]52;c;ZXZpbA==\\x07 é\tb\n"
+
+
 def test_mistakes_are_named(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, named in {
         ("nothing.py",): "nothing.py",
