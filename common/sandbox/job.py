@@ -57,7 +57,8 @@ def run(
         finally:
             os.close(box)
     finally:
-        keeper.remove(str(folder))
+        if folder.exists():  # the keeper removes it if it was interrupted
+            keeper.remove(str(folder))
 
 
 def _prepare(

@@ -380,8 +380,8 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     keeper = Keeper(order, control, engine)
     answer = json.dumps(keeper.run()).encode()
-    if select.select([engine], [], [], 0)[0]:
-        return remove(order["folder"])  # the engine is dead and will not do it
+    if select.select([engine, control.fileno()], [], [], 0)[0]:
+        return remove(order["folder"])  # nobody listens, and nobody else may be left to do it
     rights = []
     if keeper.folder is not None:
         rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", keeper.folder))]
