@@ -64,8 +64,17 @@ BUILTIN: dict[str, Command] = {
         "upspiral runs report last --out report.html",
         "common.commands.runs:Report",
     ),
+    "sandbox run": Command(
+        "run a script that nobody trusts: what did it print, what stopped it",
+        "upspiral sandbox run script.py --profile blender --out made/",
+        "common.commands.sandbox:Run",
+    ),
 }
-GROUPS = {"data": "data and models by name", "runs": "what has been run: show, resume, export"}
+GROUPS = {
+    "data": "data and models by name",
+    "runs": "what has been run: show, resume, export",
+    "sandbox": "code that a model wrote, where it can do no harm",
+}
 
 
 def domains() -> dict[str, metadata.EntryPoint]:
@@ -112,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if as_json:
             print(json.dumps(plain(result or {}), ensure_ascii=False), file=out._stdout)
         out._stdout.flush()
-        return 0
+        return out.code
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except UserError as error:

@@ -9,7 +9,6 @@ import importlib.util
 import os
 import platform
 import shutil
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from common import registry
-from common.home import cache, home
+from common.home import home
 
 PACKAGES = {
     "ray": "many machines",
@@ -44,7 +43,7 @@ def examine() -> Iterator[Finding]:
     yield from _machine()
     yield from _disk()
     yield from _registry()
-    yield _sandbox()
+    yield from _sandbox()
     yield _server()
     for name, use in PACKAGES.items():
         here = importlib.util.find_spec(name) is not None
@@ -89,28 +88,20 @@ def _registry() -> Iterator[Finding]:
         )
 
 
-def bubblewrap() -> str | None:
-    """The ``bwrap`` of the system, or the one that ``upspiral data get bubblewrap`` unpacked."""
-    own = cache() / "bubblewrap/usr/bin/bwrap"
-    return shutil.which("bwrap") or (str(own) if own.is_file() else None)
+def _sandbox() -> Iterator[Finding]:
+    """Each wall, tried with a job behind it; one that works is enough."""
+    from common import sandbox
 
-
-def _sandbox() -> Finding:
-    program = bubblewrap()
-    if program is None:
-        return Finding(
-            "sandbox", "bubblewrap", "missing", "not found", "upspiral data get bubblewrap"
-        )
-    command = [program, "--ro-bind", "/", "/", "--unshare-all", "--die-with-parent", "true"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-        why = "" if done.returncode == 0 else done.stderr.strip() or f"exit {done.returncode}"
-    except (OSError, subprocess.TimeoutExpired) as error:
-        why = str(error)
-    if why:
-        remedy = "allow unprivileged user namespaces; untrusted code is refused until then"
-        return Finding("sandbox", "bubblewrap", "missing", f"{program}: {why}", remedy)
-    return Finding("sandbox", "bubblewrap", "ok", f"{program} isolates a program")
+    problems = {layer: sandbox.problem(layer) for layer in sandbox.WALLS}
+    works = [layer for layer, problem in problems.items() if not problem]
+    state: Literal["missing", "optional"] = "optional" if works else "missing"
+    for layer, problem in problems.items():
+        if problem:
+            yield Finding("sandbox", layer, state, problem, sandbox.REMEDIES[layer])
+        elif layer == works[0]:
+            yield Finding("sandbox", layer, "ok", "active: code of models runs behind it")
+        else:
+            yield Finding("sandbox", layer, "ok", f"works too, where {works[0]} does not")
 
 
 def _server() -> Finding:

@@ -64,6 +64,8 @@ class Output:
         """Name of the run that can be resumed; a command sets it as soon as the run exists."""
         self.resume: str | None = None
         """The command line that continues work which is no run, set once there is such work."""
+        self.code = 0
+        """The exit code after a result: 1 where the result itself is that something failed."""
         self._stdout = stdout
         self._progress: Progress | None = None
 

@@ -1,0 +1,175 @@
+"""One job: its folder is made, a keeper runs it, what it left is collected, the folder goes."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from common.errors import UserError
+from common.sandbox import boot, keeper, layers, outputs
+from common.sandbox.layers import Layer
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a job may use: seconds, bytes, counts. Memory is that of all its processes together."""
+
+    seconds: float = 30
+    cpu_seconds: int = 30
+    """For each process."""
+    memory: int = 2048 * MIB
+    file_size: int = 128 * MIB
+    folder: int = 256 * MIB
+    """What the writable folder may hold in all."""
+    files: int = 4096
+    processes: int = 128
+    """Processes and threads at a time."""
+    output: int = MIB
+    """What may be written to stdout, and to stderr."""
+
+
+def run(
+    source: str, files: Mapping[str, bytes | Path], limits: Limits, layer: Layer
+) -> tuple[keeper.Outcome, dict[str, bytes], list[str]]:
+    """Run a script behind a wall: what became of it, the files it left, and what was not taken.
+
+    Raises:
+        UserError: the keeper was ended from outside.
+        ValueError: a name of ``files`` leads out of the folder of inputs.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="upspiral-sandbox-")).resolve()
+    try:
+        linked = _prepare(folder, source, files, layer)
+        outcome, box = _keep(folder, linked, limits, layer)
+        if box is None:
+            return outcome, {}, []
+        try:
+            return outcome, *outputs.collect(box, limits.folder, limits.files)
+        finally:
+            os.close(box)
+    finally:
+        if folder.exists():  # the keeper removes it if it was interrupted
+            keeper.remove(str(folder))
+
+
+def _prepare(
+    folder: Path, source: str, files: Mapping[str, bytes | Path], layer: Layer
+) -> dict[str, Path]:
+    """Make the job's folder; the inputs that lie elsewhere, by their names."""
+    linked: dict[str, Path] = {}
+    for name in ("in",) if layer == "bubblewrap" else ("in", "out", "tmp"):
+        (folder / name).mkdir()
+    for name, content in files.items():
+        pure = PurePosixPath(name)
+        if pure.is_absolute() or ".." in pure.parts or name in ("", ".", "script.py"):
+            raise ValueError(f"{name!r} cannot be the name of an input")
+        path = folder / "in" / pure
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+            continue
+        real = content.resolve(strict=True)
+        linked[name] = real
+        if layer != "bubblewrap":
+            path.symlink_to(real)
+        elif real.is_dir():
+            path.mkdir()  # where bubblewrap puts the real one
+        else:
+            path.touch()
+    (folder / "in/script.py").write_text(source, encoding="utf-8", errors="surrogateescape")
+    return linked
+
+
+def _keep(
+    folder: Path, linked: Mapping[str, Path], limits: Limits, layer: Layer
+) -> tuple[keeper.Outcome, int | None]:
+    """Have a keeper run the job; what became of it, and a descriptor of its ``out``."""
+    inside = layers.INSIDE if layer == "bubblewrap" else str(folder)
+    bwrap = layer == "bubblewrap"
+    # A namespace of its own counts its processes from 0 since Linux 5.14; elsewhere all of the
+    # user's count, and the keeper alone sees to the limit.
+    counted = bwrap and tuple(map(int, os.uname().release.split(".")[:2])) >= (5, 14)
+    python = [layers.interpreter(), "-I", "-S", "-u", "-c", Path(boot.__file__).read_text("utf-8")]
+    python += [inside, str(limits.processes if counted else 0), *layers.packages()]
+    filter = os.memfd_create("filter")
+    os.write(filter, b"" if layer == "none" else layers.filter(layer))
+    os.lseek(filter, 0, os.SEEK_SET)
+    order: keeper.Order = {
+        "engine": os.getpid(),
+        "filter": filter,
+        "command": [*layers.prefix(layer, folder, linked, limits.folder), *python],
+        "environment": {
+            "HOME": f"{inside}/tmp",
+            "TMPDIR": f"{inside}/tmp",
+            "LANG": "C.UTF-8",
+        },
+        "folder": str(folder),
+        "tmpfs": bwrap,
+        "rlimits": {
+            "RLIMIT_CPU": (limits.cpu_seconds, limits.cpu_seconds + 1),
+            "RLIMIT_DATA": (limits.memory, limits.memory),
+            "RLIMIT_FSIZE": (limits.file_size, limits.file_size),
+            "RLIMIT_NOFILE": (256, 256),
+            "RLIMIT_CORE": (0, 0),
+            "RLIMIT_MEMLOCK": (0, 0),
+            "RLIMIT_MSGQUEUE": (0, 0),
+        },
+        "seconds": limits.seconds,
+        "memory": limits.memory,
+        "processes": limits.processes,
+        "output": limits.output,
+        "size": limits.folder,
+        "entries": limits.files,
+    }
+    ours, theirs = socket.socketpair()
+    try:
+        process = subprocess.Popen(
+            [layers.interpreter(), "-I", "-S", keeper.__file__, str(theirs.fileno())],
+            pass_fds=(theirs.fileno(), filter),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    finally:
+        theirs.close()
+        os.close(filter)
+    try:
+        data = json.dumps(order).encode()
+        ours.sendall(struct.pack("=Q", len(data)) + data)
+        first, rights, _, _ = socket.recv_fds(ours, 8, 1)
+        if len(first) < 8:
+            raise UserError("the keeper of the sandbox ended early", "upspiral doctor")
+        box = rights[0] if rights else None
+        outcome: keeper.Outcome = json.loads(_exactly(ours, struct.unpack("=Q", first)[0]))
+    finally:
+        ours.close()  # the keeper ends the job when this end is closed, and then itself
+        process.wait()
+    if bwrap and 128 < outcome["code"] <= 192:
+        outcome["code"] = 128 - outcome["code"]  # bubblewrap's way of naming a signal
+    if box is None:
+        return outcome, None
+    try:
+        return outcome, os.open("out", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=box)
+    except OSError:  # the script removed it
+        return outcome, None
+    finally:
+        os.close(box)
+
+
+def _exactly(stream: socket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        chunk = stream.recv(min(1 << 20, size - len(data)))
+        if not chunk:
+            raise UserError("the keeper of the sandbox ended early", "upspiral doctor")
+        data += chunk
+    return bytes(data)
