@@ -26,7 +26,6 @@ class Sentences:
     def __init__(self) -> None:
         from transformers.models.bert.modeling_bert import BertModel
         from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
-
         from transformers.utils import logging
 
         logging.disable_progress_bar()
