@@ -48,7 +48,12 @@ ATTACKS: dict[str, str] = {
         "    attempt(read, p + '/root' + {secret!r}); attempt(read, p + '/cwd/README.md')\n"
         "    attempt(os.listdir, p + '/fd')"
     ),
-    "read this project": "attempt(read, '{root}/common/errors.py'); attempt(os.listdir, '{root}')",
+    "read this project": (
+        "attempt(read, '{root}/common/errors.py')\n"
+        "try: found = os.listdir('{root}')\n"
+        "except OSError: found = []\n"
+        "if found and found != ['.venv']: print('BREACH', found)  # on the way to Python"
+    ),
     "look for keys": (
         "for home in ('/root', '/home', {home!r}, '/work', '/mnt', '/srv', '/var', '/opt', '/run'):\n"
         "    for folder in ('', '/.ssh', '/.aws', '/.config', '/.git', '/.cache'):\n"
