@@ -1,8 +1,8 @@
 """Level surfaces of a mesh: where things can stand on, in or under it. No Blender here.
 
-The mesh is sampled to points over a grid of its plan. Points that face up, or have nothing above
-them, are gathered by height; where a height covers enough of the plan with room above, the largest
-rectangle inside it is a surface. So a table has its top, a chair its seat and not the top of its
+The mesh is sampled to points over a grid of its plan. Points of level faces are gathered by
+height; where a height covers enough of the plan, with room above that can be reached from outside,
+the largest rectangle inside it is a surface. So a table has its top, a chair its seat and not the top of its
 back, a bookcase each of its boards.
 """
 
@@ -21,6 +21,10 @@ BAND = 0.03
 """Metres of height that one surface may cover: cushions are not flat."""
 ROOM = 0.06
 """The least clearance and the least side of a surface, in metres."""
+SEAM = 0.06
+"""Metres of a gap that a surface goes on over."""
+LAYERS = 160
+"""The air above and beside a mesh is looked at in at most so many layers."""
 MOST = 16
 
 Floats = NDArray[np.float64]
@@ -37,28 +41,35 @@ def surfaces(
     extent = high - low
     cell = float(np.clip(extent[:2].max() / CELLS, 0.002, 0.5))
     shape = np.maximum(np.ceil(extent[:2] / cell - 1e-6).astype(int), 1)
-    spots, level = sample(points, triangles, cell * 0.6)
+    spots, level = sample(points, triangles, cell * 0.7)
     where = np.clip(((spots[:, :2] - low[:2]) / cell).astype(int), 0, shape - 1)
     flat = where[:, 0] * shape[1] + where[:, 1]
     height = spots[:, 2]
-    top = np.full(shape.prod(), -np.inf)
-    np.maximum.at(top, flat, height)
-    filled = float(np.isfinite(top).mean())
-    up = (level > LEVEL) | ((np.abs(level) > LEVEL) & (height > top[flat] - BAND / 3))
+    filled = len(np.unique(flat)) / int(shape.prod())
+    layer = max(cell, float(extent[2]) / LAYERS)
+    reached = _outside(flat, ((height - low[2]) / layer).astype(int), shape)
+    flat_here = np.abs(level) > LEVEL
     found: list[Surface] = []
-    for z in _heights(height[up], flat[up]):
-        here = up & (height <= z + 1e-6) & (height >= z - BAND)
+    for z in _heights(height[flat_here], flat[flat_here]):
+        here = flat_here & (height <= z + 1e-6) & (height >= z - BAND)
         covered = np.zeros(shape.prod(), bool)
         covered[flat[here]] = True
         above = np.full(shape.prod(), np.inf)
         higher = height > z + 0.005
         np.minimum.at(above, flat[higher], height[higher])
-        free = (_closed(covered.reshape(shape))) & ((above - z).reshape(shape) >= ROOM)
-        x0, x1, y0, y1 = rectangle(free)
-        width, depth = (x1 - x0) * cell, (y1 - y0) * cell
-        if min(width, depth) < ROOM or width * depth < 0.04 * extent[0] * extent[1]:
+        above = above.reshape(shape)
+        # The layer of the surface is filled by the surface itself; the next may be by its rim.
+        next_up = int((z - low[2]) / layer) + 1
+        open_air = reached[:, :, next_up] | reached[:, :, min(next_up + 1, reached.shape[2] - 1)]
+        free = _closed(covered.reshape(shape), cell) & (above - z >= ROOM) & open_air
+        least = max(0.04 * float(extent[0] * extent[1]), ROOM**2)
+        if free.sum() * cell**2 < least:
             continue
-        clear = float((above.reshape(shape)[x0:x1, y0:y1]).min() - z)
+        x0, x1, y0, y1 = _largest(free, np.isinf(above))
+        width, depth = (x1 - x0) * cell, (y1 - y0) * cell
+        if min(width, depth) < ROOM or width * depth < least:
+            continue
+        clear = float(above[x0:x1, y0:y1].min() - z)
         found.append(
             Surface(
                 x=(float(low[0] + x0 * cell), float(min(low[0] + x1 * cell, high[0]))),
@@ -68,7 +79,19 @@ def surfaces(
             )
         )
     found.sort(key=lambda s: (s.x[0] - s.x[1]) * (s.y[1] - s.y[0]))
-    return tuple(found[:MOST]), filled
+    apart: list[Surface] = []
+    for surface in found:
+        if not any(_same(surface, other) for other in apart):
+            apart.append(surface)
+    return tuple(apart[:MOST]), filled
+
+
+def _same(one: Surface, other: Surface) -> bool:
+    """Whether two finds are one place: over each other, with no room between."""
+    over = all(
+        min(a[1], b[1]) > max(a[0], b[0]) for a, b in ((one.x, other.x), (one.y, other.y))
+    )
+    return over and abs(one.z - other.z) < ROOM
 
 
 def _heights(height: Floats, flat: NDArray[np.int64]) -> list[float]:
@@ -79,10 +102,11 @@ def _heights(height: Floats, flat: NDArray[np.int64]) -> list[float]:
     low = float(height.min())
     bins = ((height - low) / step).astype(np.int64)
     # A cell counts once a height, however finely its triangles are sampled.
-    unique = np.unique(np.stack([bins, flat], 1), axis=0)
-    counts = np.bincount(unique[:, 0], minlength=int(bins.max()) + 3).astype(float)
+    seen = np.zeros((int(bins.max()) + 3, int(flat.max()) + 1), bool)
+    seen[bins, flat] = True
+    counts = seen.sum(1)
     found: list[float] = []
-    while len(found) < 2 * MOST:
+    while len(found) < 3 * MOST:
         window = counts[:-2] + counts[1:-1] + counts[2:]
         best = int(window.argmax())
         if window[best] < 4:
@@ -113,8 +137,10 @@ def sample(
     along = _powers(base / step)
     across = _powers(double / base / step)
     spots, levels = [np.empty((0, 3))], [np.empty(0)]
-    for n, m in np.unique(np.stack([along, across], 1), axis=0):
-        group = np.flatnonzero((along == n) & (across == m))
+    pairs = along * 1024 + across
+    for pair in np.unique(pairs):
+        n, m = divmod(int(pair), 1024)
+        group = np.flatnonzero(pairs == pair)
         # Rows from the longest edge to the corner; each as many points, closer towards it.
         v, u = np.meshgrid((np.arange(m) + 0.5) / m, (np.arange(n) + 0.5) / n)
         u, v = u.ravel()[:, None], v.ravel()[:, None]
@@ -126,17 +152,46 @@ def sample(
     return np.concatenate(spots), np.concatenate(levels)
 
 
+def _largest(free: NDArray[np.bool_], sky: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """The largest rectangle, or the largest under the sky where that is not much smaller."""
+    wide, high = rectangle(free), rectangle(free & sky)
+    areas = [(r[1] - r[0]) * (r[3] - r[2]) for r in (wide, high)]
+    return high if areas[1] >= 0.6 * areas[0] else wide
+
+
 def _powers(ratio: Floats) -> NDArray[np.int64]:
     """The least power of two that is no less than ``ratio``, up to 256."""
     return np.asarray(2 ** np.ceil(np.log2(np.clip(ratio, 1, 256))).astype(np.int64))
 
 
-def _closed(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Gaps of up to two cells filled, as between the slats of a bench."""
+def _outside(
+    flat: NDArray[np.int64], layers: NDArray[np.int64], shape: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """The cells (x, y, layer) of the air that is connected with the air around the mesh.
+
+    So the inside of a cushion or of a closed wardrobe is nowhere to stand, whatever the normals
+    say. Air comes from the sides and from above; the floor is closed. There are three layers more
+    than the mesh is high.
+    """
+    from scipy.ndimage import label
+
+    count = int(layers.max()) + 4
+    air = np.ones((int(shape[0]) + 2, int(shape[1]) + 2, count), bool)
+    inner = np.ones((int(shape.prod()), count), bool)
+    inner[flat, layers] = False
+    air[1:-1, 1:-1] = inner.reshape(int(shape[0]), int(shape[1]), count)
+    parts, _ = label(air)
+    return np.asarray(parts[1:-1, 1:-1] == parts[0, 0, 0])
+
+
+def _closed(mask: NDArray[np.bool_], cell: float) -> NDArray[np.bool_]:
+    """Gaps of up to SEAM filled, as between the slats of a bench or the cushions of a sofa."""
     from scipy.ndimage import binary_closing
 
-    padded = np.pad(mask, 2)
-    return np.asarray(binary_closing(padded, np.ones((3, 3), bool))[2:-2, 2:-2] | mask)
+    reach = max(1, round(SEAM / 2 / cell))
+    padded = np.pad(mask, reach)
+    closed = binary_closing(padded, np.ones((2 * reach + 1, 2 * reach + 1), bool))
+    return np.asarray(closed[reach:-reach, reach:-reach] | mask)
 
 
 def rectangle(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
