@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from common.commands import Domain
+from common.commands import Command, Domain
 
-domain = Domain(name="scenes", help="a sentence becomes a Blender scene", commands={})
+domain = Domain(
+    name="scenes",
+    help="a sentence becomes a Blender scene",
+    commands={
+        "control": Command(
+            "depth, normal, segmentation and flow along a camera path, for video models",
+            "upspiral scenes control room/scene.blend --camera orbit --out guide",
+            "scenes.commands.control:Control",
+        ),
+    },
+)

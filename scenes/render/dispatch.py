@@ -39,7 +39,7 @@ class Blender:
     def _reset(self) -> None:
         bpy.ops.wm.read_factory_settings(use_empty=True)
         bpy.context.preferences.filepaths.use_scripts_auto_execute = False
-        picture.set_up(self.device, self.threads)
+        self.found = picture.set_up(self.device, self.threads)
         self.stage = Stage()
 
     def work(self, job: Job[BaseModel]) -> BaseModel:

@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,9 @@ def _parse(data: bytes) -> dict[str, NDArray[np.float32]]:
     raw, place = header["channels"], 0
     while raw[place]:
         end = raw.index(0, place)
-        channels.append((raw[place:end].decode(), _TYPES[struct.unpack_from("<i", raw, end + 1)[0]]))
+        channels.append(
+            (raw[place:end].decode(), _TYPES[struct.unpack_from("<i", raw, end + 1)[0]])
+        )
         place = end + 17
     stride = width * sum(kind.itemsize for _, kind in channels)
     pixels = bytearray(stride * height)
@@ -80,7 +83,9 @@ def _parse(data: bytes) -> dict[str, NDArray[np.float32]]:
     return found
 
 
-def write(path: Path, channels: Mapping[str, NDArray[np.floating]], half: bool = False) -> None:
+def write(
+    path: Path, channels: Mapping[str, NDArray[np.floating[Any]]], half: bool = False
+) -> None:
     """Channels, each (height, width), as a ZIPS file of floats, or of halves.
 
     The file appears whole or not at all. Raises OSError as writing does.

@@ -6,7 +6,6 @@ still, as it was saved; only the camera moves.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from common.errors import UserError
 from scenes.render import exr, picture, stage
-from scenes.render.jobs import Camera, Frames, Framed, Opened, Triple
+from scenes.render.jobs import Camera, Framed, Frames, Opened, Triple
 from scenes.render.views import axes
 
 VAST = 100.0
@@ -58,7 +57,9 @@ def opened() -> Opened:
     bpy.context.view_layer.update()
     scene, found = bpy.context.scene, things()
     if not found:
-        raise UserError("the scene has nothing to see", "put at least one object with faces into it")
+        raise UserError(
+            "the scene has nothing to see", "put at least one object with faces into it"
+        )
     assets = [thing for thing in found if "asset" in thing]
     around = assets or [t for t in found if max(t.dimensions) < VAST] or found
     points = np.array([t.matrix_world @ Vector(c) for t in around for c in t.bound_box])
@@ -82,7 +83,9 @@ def _camera(middle: NDArray[np.float64]) -> Camera | None:
     forward /= np.linalg.norm(forward)
     reach = max(float((middle - location) @ forward), 0.1)
     return Camera(
-        location=_triple(location), target=_triple(location + forward * reach), fov=held.data.angle_x
+        location=_triple(location),
+        target=_triple(location + forward * reach),
+        fov=held.data.angle_x,
     )
 
 

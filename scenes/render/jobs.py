@@ -86,7 +86,7 @@ class Render(Job[Rendered]):
     paths: tuple[Path, ...]
     width: Pixels = 960
     height: Pixels = 720
-    samples: Annotated[int, Field(ge=1, le=4096)] = 64
+    samples: Annotated[int, Field(ge=1, le=4096)] = 24
 
 
 class Sight(Strict):
@@ -224,7 +224,7 @@ class Frames(Job[Framed]):
 
 
 JOBS: dict[str, type[Job[BaseModel]]] = {
-    kind.__name__: kind  # type: ignore[type-abstract, misc]
+    kind.__name__: kind  # type: ignore[misc]
     for kind in (Render, Look, Export, Measure, Open, Frames)
 }
 """The jobs by the name that goes over the pipe."""

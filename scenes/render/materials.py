@@ -48,7 +48,7 @@ def _there(image: bpy.types.Image | None) -> bool:
     """Whether an image has pixels; asking for its size makes Blender read it."""
     if image is None:
         return False
-    return image.size[0] > 0 and image.size[1] > 0
+    return bool(image.size[0] and image.size[1])
 
 
 def _linear(value: float) -> float:
@@ -126,13 +126,14 @@ def grass() -> bpy.types.Material:
     tree = material.node_tree
     where = tree.nodes.new("ShaderNodeTexCoord")
     noise = tree.nodes.new("ShaderNodeTexNoise")
-    noise.inputs["Scale"].default_value = 1.7
-    noise.inputs["Detail"].default_value = 9
+    noise.inputs["Scale"].default_value = 0.9
+    noise.inputs["Detail"].default_value = 12
+    noise.inputs["Roughness"].default_value = 0.72
     ramp = tree.nodes.new("ShaderNodeValToRGB")
     ramp.color_ramp.elements[0].position = 0.32
-    ramp.color_ramp.elements[0].color = (0.055, 0.115, 0.03, 1)
+    ramp.color_ramp.elements[0].color = (0.13, 0.2, 0.065, 1)
     ramp.color_ramp.elements[1].position = 0.7
-    ramp.color_ramp.elements[1].color = (0.15, 0.24, 0.07, 1)
+    ramp.color_ramp.elements[1].color = (0.2, 0.28, 0.1, 1)
     shader = tree.nodes["Principled BSDF"]
     shader.inputs["Roughness"].default_value = 1
     shader.inputs["Specular IOR Level"].default_value = 0

@@ -53,7 +53,9 @@ class Models:
         try:
             told = path.stat()
         except OSError as error:
-            raise UserError(f"no model at {path}: {error.strerror}", "index the folder again") from None
+            raise UserError(
+                f"no model at {path}: {error.strerror}", "index the folder again"
+            ) from None
         key = (str(path), told.st_mtime_ns, told.st_size, rotation)
         if key not in self._kept:
             self._kept[key] = load(path, rotation)
@@ -77,9 +79,19 @@ def load(path: Path, rotation: Matrix | None) -> Model:
         _read(path)
         found = [thing for thing in bpy.data.objects if thing not in before]
         mesh = _joined(found)
-    except (RuntimeError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (
+        RuntimeError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        AttributeError,
+    ) as error:
         words = " ".join(str(error).removeprefix("Error: ").split())[:200]
-        raise UserError(f"cannot read the model {path}: {words}", "leave it out, or export it anew") from error
+        raise UserError(
+            f"cannot read the model {path}: {words}", "leave it out, or export it anew"
+        ) from error
     finally:
         for thing in [thing for thing in bpy.data.objects if thing not in before]:
             bpy.data.objects.remove(thing)
@@ -100,7 +112,8 @@ def load(path: Path, rotation: Matrix | None) -> Model:
     size = np.maximum(high - low, 1e-9)
     middle = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]])
     mesh.transform(
-        BlenderMatrix.Diagonal((*(1 / size).tolist(), 1)) @ BlenderMatrix.Translation((-middle).tolist())
+        BlenderMatrix.Diagonal((*(1 / size).tolist(), 1))
+        @ BlenderMatrix.Translation((-middle).tolist())
     )
     notes = [f"{path.name}: {note}" for note in mend(mesh, path)]
     extent = high - low

@@ -230,7 +230,9 @@ class Workers:
                     self._drop(process)
                     process = None
                     if attempt == 2 or self._closed:
-                        how = f"took over {self.timeout:g} s" if not str(error) else f"ended: {error}"
+                        how = (
+                            f"took over {self.timeout:g} s" if not str(error) else f"ended: {error}"
+                        )
                         raise RenderError(
                             f"Blender {how} at a {type(job).__name__} job, twice",
                             "leave out the newest model, or ask for fewer pixels and samples",

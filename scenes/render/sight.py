@@ -30,7 +30,9 @@ def sights(job: Look, things: list[bpy.types.Object]) -> Sights:
         whole.append(int(np.isfinite(hits).sum()))
         rows = slice(max(top, 0), max(min(bottom, height), 0))
         columns = slice(max(left, 0), max(min(right, width), 0))
-        inside = hits[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        inside = hits[
+            rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+        ]
         if rows.start >= rows.stop or columns.start >= columns.stop:
             alone.append(0)
             continue
@@ -76,7 +78,7 @@ def _reach(
 def _hits(
     shown: bpy.types.Object, camera: Camera, box: tuple[int, int, int, int], width: int, height: int
 ) -> NDArray[np.float64]:
-    """The distance along each ray of ``box`` at which the thing is met; infinity where it is not."""
+    """How far along each ray of ``box`` the thing is met; infinity where it is not."""
     left, top, right, bottom = box
     found = np.full((bottom - top, right - left), np.inf)
     if not found.size:

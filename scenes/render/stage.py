@@ -18,7 +18,7 @@ from scenes.render.models import Models
 from scenes.render.views import axes, extent
 
 WALL = (0.74, 0.70, 0.64)
-STUDIO = (0.62, 0.62, 0.63)
+STUDIO = (0.5, 0.5, 0.51)
 THICK = 0.1
 INWARD = "inward"
 """The property of a wall that tells its normal, which points into the room."""
@@ -74,7 +74,7 @@ class Stage:
 
     def _thing(self, thing: Thing, index: int) -> tuple[str, ...]:
         if thing.model is None:
-            mesh, notes = _block(), ()
+            mesh, notes = _block(), tuple[str, ...]()
         else:
             model = self.models.get(thing.model, thing.rotation)
             mesh, notes = model.mesh, model.notes
@@ -142,9 +142,9 @@ def light(scene: Scene) -> None:
     middle = Vector(((low + high) / 2).tolist())
     radius = max(float(np.linalg.norm(high - low)) / 2, 0.2)
     if scene.outdoors and scene.room is None:
-        _sky((0.38, 0.56, 0.85), (0.75, 0.82, 0.9), 0.85)
+        _sky((0.2, 0.42, 0.85), (0.72, 0.84, 0.95), 1.1)
         sun = bpy.data.lights.new("sun", "SUN")
-        sun.energy, sun.angle, sun.color = 3.2, math.radians(2.5), (1, 0.94, 0.84)
+        sun.energy, sun.angle, sun.color = 4.0, math.radians(2.5), (1, 0.94, 0.84)
         _place("sun", sun, middle + Vector((-4, -5, 7)) * radius, middle)
         return
     _sky((0.9, 0.93, 1.0), (0.9, 0.92, 0.95), 0.55 if scene.room is None else 0.6)

@@ -2,8 +2,8 @@
 
 The mesh is sampled to points over a grid of its plan. Points of level faces are gathered by
 height; where a height covers enough of the plan, with room above that can be reached from outside,
-the largest rectangle inside it is a surface. So a table has its top, a chair its seat and not the top of its
-back, a bookcase each of its boards.
+the largest rectangle inside it is a surface. So a table has its top, a chair its seat and not the
+top of its back, a bookcase each of its boards.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ MOST = 16
 Floats = NDArray[np.float64]
 
 
-def surfaces(
-    points: Floats, triangles: NDArray[np.int64]
-) -> tuple[tuple[Surface, ...], float]:
+def surfaces(points: Floats, triangles: NDArray[np.int64]) -> tuple[tuple[Surface, ...], float]:
     """The surfaces of a mesh, largest first, and the share of its plan that is under something.
 
     ``points`` is (n, 3), in metres in the asset's frame; ``triangles`` (m, 3), its corners.
@@ -88,9 +86,7 @@ def surfaces(
 
 def _same(one: Surface, other: Surface) -> bool:
     """Whether two finds are one place: over each other, with no room between."""
-    over = all(
-        min(a[1], b[1]) > max(a[0], b[0]) for a, b in ((one.x, other.x), (one.y, other.y))
-    )
+    over = all(min(a[1], b[1]) > max(a[0], b[0]) for a, b in ((one.x, other.x), (one.y, other.y)))
     return over and abs(one.z - other.z) < ROOM
 
 
@@ -118,9 +114,7 @@ def _heights(height: Floats, flat: NDArray[np.int64]) -> list[float]:
     return found
 
 
-def sample(
-    points: Floats, triangles: NDArray[np.int64], step: float
-) -> tuple[Floats, Floats]:
+def sample(points: Floats, triangles: NDArray[np.int64], step: float) -> tuple[Floats, Floats]:
     """Points on triangles no more than about ``step`` apart, (k, 3), and the z of their normals."""
     a, b, c = (points[triangles[:, i]] for i in range(3))
     edges = np.stack([b - a, c - b, a - c])

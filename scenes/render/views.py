@@ -1,4 +1,4 @@
-"""Where the camera stands: views that hold all of a scene, and paths for a film. No Blender here."""
+"""Where the camera stands: views that hold all of a scene, and paths for films. No Blender here."""
 
 from __future__ import annotations
 
@@ -103,7 +103,10 @@ def view(scene: Scene, name: View = "front", aspect: float = 4 / 3) -> Camera:
     """
     if name not in VIEWS:
         raise UserError(f"no view is called {name!r}", f"use {', '.join(get_args(View))}")
-    return frame(extent(scene.things, scene.room), VIEWS[name], aspect)
+    x, y, z = VIEWS[name]
+    if scene.outdoors and name != "top":
+        z *= 0.4  # low enough for the horizon
+    return frame(extent(scene.things, scene.room), (x, y, z), aspect)
 
 
 def extent(things: Iterable[Thing], room: Room | None = None) -> NDArray[np.float64]:

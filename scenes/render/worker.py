@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 from common.errors import UserError
@@ -33,20 +32,18 @@ def main() -> None:
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     device, threads = sys.argv[1], int(sys.argv[2])
-    work: Callable[[Any], Any] | None = None
     try:
         from scenes.render.dispatch import Blender
 
-        work = Blender(device, threads).work
-        reply(replies, {"result": "ready"})
-    except ImportError as error:
-        reply(replies, {"error": missing(error)})
-    except BaseException as error:
-        reply(replies, {"error": told(error)})
-    for line in sys.stdin if work else ():
+        blender = Blender(device, threads)
+    except Exception as error:
+        reply(replies, {"error": missing(error) if isinstance(error, ImportError) else told(error)})
+        return
+    reply(replies, {"result": blender.found})
+    for line in sys.stdin:
         said = json.loads(line)
         try:
-            result = work(JOBS[said["job"]].model_validate(said["data"]))
+            result = blender.work(JOBS[said["job"]].model_validate(said["data"]))
             reply(replies, {"result": result.model_dump(mode="json")})
         except Exception as error:
             traceback.print_exc()
