@@ -28,5 +28,10 @@ domain = Domain(
             "upspiral scenes index",
             "scenes.commands.assets:MakeIndex",
         ),
+        "control": Command(
+            "depth, normal, segmentation and flow along a camera path, for video models",
+            "upspiral scenes control room/scene.blend --camera orbit --out guide",
+            "scenes.commands.control:Control",
+        ),
     },
 )
