@@ -59,6 +59,16 @@ BUILTIN: dict[str, Command] = {
         "upspiral runs export last --out pairs.parquet",
         "common.commands.runs:Export",
     ),
+    "runs archive": Command(
+        "figures of finished runs as one small file",
+        "upspiral runs archive last --out runs.json.gz",
+        "common.commands.runs:Archive",
+    ),
+    "runs import": Command(
+        "take in runs that were archived on another machine",
+        "upspiral runs import runs.json.gz",
+        "common.commands.runs:Import",
+    ),
     "runs report": Command(
         "write a run's report, one HTML file",
         "upspiral runs report last --out report.html",

@@ -129,6 +129,49 @@ class Export:
 
 
 @dataclass(frozen=True)
+class Archive:
+    """Write figures of finished runs to one file: configuration, rounds, and every task's metrics.
+
+    Not their samples or weights. On another machine `upspiral runs import` takes them in, and a
+    comparison there counts them as done.
+    """
+
+    names: tyro.conf.Positional[tuple[str, ...]]
+    """Runs of `upspiral runs list`, or last."""
+    out: Path
+    """The file to write, as in runs.json.gz."""
+
+    def run(self, out: Output) -> dict[str, Any]:
+        from common import archive
+
+        if not self.names:
+            raise UserError("no run is named", "see: upspiral runs list")
+        store = Store()
+        runs = [find(store, name).run for name in self.names]
+        size = archive.write(store, runs, self.out)
+        out.print(f"{len(runs)} runs are in {self.out} ({size / 1024:.0f} KiB)")
+        return {"runs": runs, "out": self.out, "bytes": size}
+
+
+@dataclass(frozen=True)
+class Import:
+    """Take in runs that `upspiral runs archive` wrote; what is here already stays as it is."""
+
+    archives: tyro.conf.Positional[tuple[Path, ...]]
+    """Files of archived runs."""
+
+    def run(self, out: Output) -> dict[str, Any]:
+        from common import archive
+
+        if not self.archives:
+            raise UserError("no archive is named", "make one with upspiral runs archive")
+        store = Store()
+        new = [run for path in self.archives for run in archive.read(store, path)]
+        out.print(f"{len(new)} runs are new here")
+        return {"runs": new}
+
+
+@dataclass(frozen=True)
 class Report:
     """Write the run's report: one HTML file with rounds, curves, test and samples."""
 
