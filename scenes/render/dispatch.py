@@ -25,7 +25,8 @@ from scenes.render.jobs import (
     Rendered,
     Sights,
 )
-from scenes.render.models import positions, triangles
+from scenes.render.meshes import positions
+from scenes.render.models import triangles
 from scenes.render.stage import Stage, aim
 
 

@@ -1,6 +1,6 @@
 """Materials: what model files say, mended, and the plain ones of floors, walls and blocks.
 
-Runs in a worker only.
+Functions of plain values: :mod:`scenes.coder` writes them into scripts. Runs in a worker only.
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import bpy
-
-from scenes.render.jobs import Triple
 
 
 def mend(mesh: bpy.types.Mesh, path: Path) -> list[str]:
@@ -28,7 +26,7 @@ def mend(mesh: bpy.types.Mesh, path: Path) -> list[str]:
             continue
         tree = material.node_tree
         for node in [n for n in tree.nodes if n.type == "TEX_IMAGE"]:
-            if not _there(node.image):
+            if not there(node.image):
                 name = node.image.filepath or node.image.name if node.image else "unnamed"
                 notes.append(f"the texture {name.replace(chr(92), '/').split('/')[-1]} is missing")
                 tree.nodes.remove(node)
@@ -36,7 +34,7 @@ def mend(mesh: bpy.types.Mesh, path: Path) -> list[str]:
             inputs = node.inputs
             if path.suffix.lower() == ".obj":
                 red, green, blue, alpha = inputs["Base Color"].default_value
-                inputs["Base Color"].default_value = (*map(_linear, (red, green, blue)), alpha)
+                inputs["Base Color"].default_value = (*map(linear, (red, green, blue)), alpha)
                 inputs["Roughness"].default_value = max(inputs["Roughness"].default_value, 0.25)
             if inputs["IOR"].default_value <= 1.01:
                 inputs["IOR"].default_value = 1.45
@@ -44,20 +42,20 @@ def mend(mesh: bpy.types.Mesh, path: Path) -> list[str]:
     return notes
 
 
-def _there(image: bpy.types.Image | None) -> bool:
+def there(image: bpy.types.Image | None) -> bool:
     """Whether an image has pixels; asking for its size makes Blender read it."""
     if image is None:
         return False
     return bool(image.size[0] and image.size[1])
 
 
-def _linear(value: float) -> float:
+def linear(value: float) -> float:
     """A value as a screen shows it, to linear light (IEC 61966-2-1)."""
     value = min(max(value, 0.0), 1.0)
     return value / 12.92 if value <= 0.04045 else float(((value + 0.055) / 1.055) ** 2.4)
 
 
-def plain(name: str, colour: Triple, roughness: float = 0.6) -> bpy.types.Material:
+def plain(name: str, colour: tuple[float, ...], roughness: float = 0.6) -> bpy.types.Material:
     """A material of one colour (linear RGB), made once."""
     name = f"{name} {' '.join(f'{c:.3f}' for c in colour)}"
     found = bpy.data.materials.get(name)

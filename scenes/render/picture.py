@@ -11,10 +11,7 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
-from scenes.render import exr
-
-PREVIEW = 16
-"""Samples up to which a picture is a preview."""
+from scenes.render import build, exr
 
 
 def set_up(device: str, threads: int) -> str:
@@ -59,24 +56,7 @@ def picture(path: Path, width: int, height: int, samples: int) -> None:
     """A lit, denoised PNG. Raises OSError if the disk is full; the file appears whole or not."""
     scene = bpy.context.scene
     size(width, height)
-    cycles = scene.cycles
-    cycles.samples, cycles.seed = samples, 0
-    cycles.use_adaptive_sampling = True
-    cycles.adaptive_threshold = 0.08
-    cycles.use_denoising = True
-    cycles.denoiser = "OPENIMAGEDENOISE"
-    # A preview's time is mostly the denoiser's, which can be three times as fast for it.
-    quick = samples <= PREVIEW
-    cycles.denoising_quality = "FAST" if quick else "HIGH"
-    cycles.denoising_prefilter = "NONE" if quick else "ACCURATE"
-    cycles.pixel_filter_type, cycles.filter_width = "BLACKMAN_HARRIS", 1.5
-    cycles.max_bounces, cycles.diffuse_bounces, cycles.glossy_bounces = 5, 2, 2
-    cycles.transparent_max_bounces = 16
-    cycles.caustics_reflective = cycles.caustics_refractive = False
-    cycles.sample_clamp_indirect = 4.0
-    scene.view_settings.view_transform = "AgX"
-    scene.view_settings.look = "AgX - Medium High Contrast"
-    scene.view_settings.exposure = 0
+    build.quality(samples)
     _passes()
     image = scene.render.image_settings
     image.media_type = "IMAGE"

@@ -118,6 +118,13 @@ def extent(things: Iterable[Thing], room: Room | None = None) -> NDArray[np.floa
     return np.concatenate(boxes)
 
 
+def ball(scene: Scene) -> tuple[Triple, float]:
+    """The middle and half the diagonal of the box around all things, which the lights are for."""
+    points = extent(scene.things, scene.room)
+    low, high = points.min(0), points.max(0)
+    return triple((low + high) / 2), max(float(np.linalg.norm(high - low)) / 2, 0.2)
+
+
 def path(start: Camera, move: Move, frames: int, turn: float = math.tau / 6) -> tuple[Camera, ...]:
     """A camera path of ``frames`` places that has ``start`` in its middle.
 
