@@ -30,20 +30,28 @@ class Refinement(NamedTuple):
 
 Draft = Callable[[Task], str | Candidate]
 Critic = Callable[[Task, Candidate], Critique]
-Revise = Callable[[Task, Candidate, Critique], str | Candidate]
+Revise = Callable[[Task, Candidate, Critique], str | Candidate | None]
+"""None: there is nothing more to try."""
 Accept = Callable[[Candidate, Critique], bool]
 
 
 def refine(
-    task: Task, draft: Draft, critique: Critic, revise: Revise, accept: Accept, budget: int
+    task: Task,
+    draft: Draft,
+    critique: Critic,
+    revise: Revise,
+    accept: Accept,
+    budget: int,
+    from_best: bool = False,
 ) -> Refinement:
     """Draft an answer to ``task`` and revise it until ``accept`` says so.
 
     Each step is a candidate whose ``parent`` is the one it revises, with ``scores["critique"]``
     and ``meta["critique"]``; ``strategy`` is ``draft`` or ``revise``. A revision starts from the
-    latest step, good or bad: from the best one a deterministic reviser would go in circles. When
-    nothing is accepted the best is the highest score, the earliest of equals; a NaN is never best
-    unless all are.
+    latest step, good or bad: from the best one a deterministic reviser would go in circles. One
+    that remembers what it tried takes ``from_best``: each revision is of the best step so far, the
+    latest of equals. When nothing is accepted the best is the highest score, the earliest of equals
+    (the latest with ``from_best``); a NaN is never best unless all are.
 
     Args:
         budget: how many candidates may be critiqued, the draft included; at least 1.
@@ -54,34 +62,44 @@ def refine(
     if budget < 1:
         raise ValueError(f"a budget of {budget} does not allow a draft")
     trace: list[Candidate] = []
-    made = draft(task)
-    while True:
-        step = _step(task, made, trace)
-        said = critique(task, step)
+    said: list[Critique] = []
+    made: str | Candidate | None = draft(task)
+    base = None
+    while made is not None:
+        step = _step(task, made, len(trace), base)
+        said.append(critique(task, step))
         step = replace(
             step,
-            scores={**step.scores, "critique": said.score},
-            meta={**step.meta, "critique": said.text},
+            scores={**step.scores, "critique": said[-1].score},
+            meta={**step.meta, "critique": said[-1].text},
         )
         trace.append(step)
-        if accept(step, said):
+        if accept(step, said[-1]):
             return Refinement(step, tuple(trace), True)
         if len(trace) == budget:
-            return Refinement(max(trace, key=_rank), tuple(trace), False)
-        made = revise(task, step, said)
+            break
+        at = _best(trace, latest=True) if from_best else len(trace) - 1
+        base = trace[at]
+        made = revise(task, base, said[at])
+    return Refinement(trace[_best(trace, latest=from_best)], tuple(trace), False)
 
 
-def _step(task: Task, made: str | Candidate, trace: list[Candidate]) -> Candidate:
+def _step(task: Task, made: str | Candidate, at: int, base: Candidate | None) -> Candidate:
     if isinstance(made, str):
         made = Candidate("", task.id, 0, made, language=task.language)
-    parent = trace[-1].id if trace else None
+    parent = base.id if base else None
     return replace(
         made,
-        id=identity(task.id, "refine", len(trace), parent, made.output, made.artifact),
+        id=identity(task.id, "refine", at, parent, made.output, made.artifact),
         task=task.id,
         parent=parent,
-        strategy="revise" if trace else "draft",
+        strategy="revise" if base else "draft",
     )
+
+
+def _best(trace: list[Candidate], latest: bool) -> int:
+    """Which step has the highest score, the latest or the earliest of equals."""
+    return max(range(len(trace)), key=lambda n: (_rank(trace[n]), n if latest else -n))
 
 
 def _rank(step: Candidate) -> float:

@@ -108,15 +108,7 @@ def scaled(model: Model, size: Size) -> tuple[Surface, ...]:
             return ()
         half = (0.45 * own[0], 0.45 * own[1])
         found = (Surface(x=(-half[0], half[0]), y=(-half[1], half[1]), z=model.rest),)
-    return tuple(
-        Surface(
-            x=(s.x[0] * x, s.x[1] * x),
-            y=(s.y[0] * y, s.y[1] * y),
-            z=s.z * z,
-            clearance=None if s.clearance is None else s.clearance * z,
-        )
-        for s in found
-    )
+    return tuple(s.scaled(x, y, z) for s in found)
 
 
 def _alike(graph: SceneGraph) -> list[list[Asset]]:

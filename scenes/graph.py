@@ -195,6 +195,15 @@ class Surface(Strict):
     z: float
     clearance: float | None = None
 
+    def scaled(self, x: float, y: float, z: float) -> Surface:
+        """The surface of an asset that is so many times as wide, deep and high."""
+        return Surface(
+            x=(self.x[0] * x, self.x[1] * x),
+            y=(self.y[0] * y, self.y[1] * y),
+            z=self.z * z,
+            clearance=None if self.clearance is None else self.clearance * z,
+        )
+
 
 Layout = dict[str, Placement]
 """The placement of every asset of a graph, by id."""

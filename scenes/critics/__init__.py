@@ -17,14 +17,15 @@ from typing import Protocol
 
 from scenes.dress import Dressed
 from scenes.edits import Edit
-from scenes.graph import Strict
+from scenes.graph import SceneGraph, Strict
 from scenes.layout import Solution
 from scenes.render.jobs import Camera, Scene, Sight
+from scenes.render.views import View
 
 
-@dataclass(frozen=True)
-class Shot:
-    """One step of refinement: everything that there is to look at."""
+@dataclass(frozen=True, kw_only=True)
+class Staged:
+    """One state of a scene, laid out: everything that there is to look at but its picture."""
 
     text: str
     dressed: Dressed
@@ -32,12 +33,22 @@ class Shot:
     solution: Solution
     """Where everything stands, and what each relation scores."""
     scene: Scene
-    """What Blender built."""
+    """What Blender builds."""
     camera: Camera
+    sights: tuple[Sight, ...] = ()
+    """How much of each thing the camera sees, in the scene's order; empty where nobody looked."""
+    asked: SceneGraph | None = None
+    """The graph that was first asked for, by which edited ones are measured; None: its own."""
+    seed: int = 0
+    view: View = "front"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shot(Staged):
+    """One step of refinement, with its picture."""
+
     picture: Path
     """What the camera saw, as PNG."""
-    sights: tuple[Sight, ...]
-    """How much of each thing the camera sees, in the scene's order."""
 
 
 class Finding(Strict):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scenes.graph import Placement, Relation, SceneGraph, Surface
+from scenes.graph import Layout, Placement, Relation, SceneGraph, Surface
 from scenes.relations import KINDS, Scores, check, settings
 from scenes.relations.boxes import Poses, Walls, overlap_volume, separation
 from scenes.relations.rooms import SOLID, at_wall
@@ -151,6 +151,17 @@ class Problem:
         if bool(self.resizable.any()) and surfaces is not None:
             surfaces = surfaces * scale[..., None, None]
         return Poses(location, yaw, size, surfaces, self.walls)
+
+    def standing(self, layout: Layout) -> Poses:
+        """The poses of a layout that is given, whoever made it; B is 1."""
+        at = [layout[name] for name in self.ids]
+        return Poses(
+            torch.tensor([[place.location for place in at]]),
+            torch.tensor([[place.yaw for place in at]]),
+            torch.tensor([[place.size for place in at]]),
+            self._surfaces,
+            self.walls,
+        )
 
     def scores(self, p: Poses) -> Tensor:
         """A score for each relation of the graph (B, R)."""

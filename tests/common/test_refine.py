@@ -66,6 +66,36 @@ def test_a_candidate_keeps_what_its_maker_knows() -> None:
     assert found.best.scores == {"own": 1.0, "critique": -1.0}
 
 
+def test_a_reviser_that_has_nothing_more_to_try_ends_it() -> None:
+    found = refine(TASK, draft, error, lambda *_: None, close, budget=9)
+    assert not found.accepted and len(found.trace) == 1 and found.best is found.trace[0]
+
+
+@given(st.lists(st.floats(allow_infinity=False, allow_nan=False), min_size=2, max_size=8))
+def test_from_best_each_revision_is_of_the_best_so_far(scores: list[float]) -> None:
+    left, revised = iter(scores), list[Candidate]()
+
+    def revise(task: Task, candidate: Candidate, said: Critique) -> Candidate:
+        assert said.score == candidate.scores["critique"]
+        revised.append(candidate)
+        return candidate
+
+    found = refine(
+        TASK,
+        draft,
+        lambda task, candidate: Critique(next(left)),
+        revise,
+        lambda candidate, said: False,
+        budget=len(scores),
+        from_best=True,
+    )
+    for n, base in enumerate(revised, 1):
+        best = max(scores[:n])
+        latest = max(k for k in range(n) if scores[k] == best)
+        assert base.id == found.trace[latest].id == found.trace[n].parent
+    assert found.best.scores["critique"] == max(scores)
+
+
 def test_no_budget() -> None:
     with pytest.raises(ValueError):
         refine(TASK, draft, error, newton, close, budget=0)
