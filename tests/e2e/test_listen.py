@@ -221,6 +221,7 @@ def test_a_blind_test_from_the_first_click_to_the_report(
     ann.page.reload()
     ann.shown("item")
     assert ann.number() == f"Pair 2 of {COUNT}"
+    ann.loaded()
     served.stop(signal.SIGKILL)
     for side in ("left", "right"):
         ann.page.click(f"[data-stage={side}] button")
