@@ -8,6 +8,8 @@ worker only.
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
 
 import bpy
 from mathutils import Matrix, Vector
@@ -15,6 +17,12 @@ from mathutils import Matrix, Vector
 from scenes.render.materials import grass, plain, planks
 
 Numbers = tuple[float, ...]
+
+
+def empty() -> None:
+    """Take away the cube, the lamp and the camera that Blender begins with."""
+    for found in list(bpy.data.objects):
+        bpy.data.objects.remove(found)
 
 
 def place(
@@ -174,6 +182,19 @@ def look_from(at: Numbers, target: Numbers, degrees: float) -> bpy.types.Object:
     return scene.camera
 
 
+def credit(whose: str) -> None:
+    """Keep in the file whose models it shows."""
+    text = bpy.data.texts.get("attribution") or bpy.data.texts.new("attribution")
+    text.from_string(whose)
+
+
+def pixels(width: int, height: int) -> None:
+    """The picture's size."""
+    render = bpy.context.scene.render
+    render.resolution_x, render.resolution_y, render.resolution_percentage = width, height, 100
+    render.pixel_aspect_x = render.pixel_aspect_y = 1
+
+
 def quality(samples: int) -> None:
     """Cycles with so many samples a pixel, denoised, and colours as they look best on a screen."""
     scene = bpy.context.scene
@@ -196,3 +217,22 @@ def quality(samples: int) -> None:
     scene.view_settings.view_transform = "AgX"
     scene.view_settings.look = "AgX - Medium High Contrast"
     scene.view_settings.exposure = 0
+
+
+def wanted_files() -> list[Path]:
+    """What was named behind ``--`` on Blender's command line, or behind the script on Python's."""
+    if "--" in sys.argv:
+        return [Path(name) for name in sys.argv[sys.argv.index("--") + 1 :]]
+    return [Path(name) for name in sys.argv[1:]] if bpy.app.module else []
+
+
+def write(path: Path) -> None:
+    """Save the scene as .blend with its textures in it, or render it as .png."""
+    if path.suffix == ".blend":
+        bpy.ops.file.pack_all()
+        bpy.ops.wm.save_as_mainfile(filepath=str(path.absolute()), copy=True, compress=True)
+    elif path.suffix == ".png":
+        bpy.context.scene.render.filepath = str(path.absolute())
+        bpy.ops.render.render(write_still=True)
+    else:
+        raise SystemExit(f"cannot write {path}: name a .blend or a .png")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import bmesh
 import bpy
 import numpy as np
 from mathutils import Matrix
@@ -130,6 +129,8 @@ def drop_doubles(mesh: bpy.types.Mesh) -> None:
     Makers double faces for viewers that show only their fronts. Two faces count as the same when
     their middle, area and, but for its sign, normal are.
     """
+    import bmesh  # there once bpy is
+
     count = len(mesh.polygons)
     middle, normal = np.empty(count * 3, np.float32), np.empty(count * 3, np.float32)
     area = np.empty(count, np.float32)

@@ -45,17 +45,10 @@ def set_up(device: str, threads: int) -> str:
     return found
 
 
-def size(width: int, height: int) -> None:
-    """The picture's size in pixels."""
-    render = bpy.context.scene.render
-    render.resolution_x, render.resolution_y, render.resolution_percentage = width, height, 100
-    render.pixel_aspect_x = render.pixel_aspect_y = 1
-
-
 def picture(path: Path, width: int, height: int, samples: int) -> None:
     """A lit, denoised PNG. Raises OSError if the disk is full; the file appears whole or not."""
     scene = bpy.context.scene
-    size(width, height)
+    build.pixels(width, height)
     build.quality(samples)
     _passes()
     image = scene.render.image_settings
@@ -80,7 +73,7 @@ def passes(width: int, height: int, *names: str) -> dict[str, NDArray[np.float32
     ``names`` are of view layer passes: z, normal, vector, object_index.
     """
     scene = bpy.context.scene
-    size(width, height)
+    build.pixels(width, height)
     cycles = scene.cycles
     cycles.samples, cycles.seed = 1, 0
     cycles.use_adaptive_sampling = cycles.use_denoising = False

@@ -27,8 +27,7 @@ class Stage:
     def clear(self) -> None:
         """Nothing but the models that are kept."""
         self.built, self.things = None, []
-        for found in list(bpy.data.objects):
-            bpy.data.objects.remove(found)
+        build.empty()
         for kind in (bpy.data.cameras, bpy.data.lights, bpy.data.worlds):
             for found in list(kind):
                 kind.remove(found)
@@ -56,8 +55,7 @@ class Stage:
             build.studio()
         light(scene)
         if scene.notes:
-            text = bpy.data.texts.get("attribution") or bpy.data.texts.new("attribution")
-            text.from_string(scene.notes)
+            build.credit(scene.notes)
         self.notes = tuple(dict.fromkeys(notes))
         self.built = scene
 
