@@ -26,6 +26,7 @@ from common.stages import Progress
 
 Message = Mapping[str, Any]
 Answer = TypeVar("Answer", bound=BaseModel)
+T = TypeVar("T")
 
 
 class ServedError(RuntimeError):
@@ -107,17 +108,37 @@ class ServedPolicy:
         schema: type[Answer],
         *,
         attempts: int = 3,
-        read: Callable[[Heard], Answer] | None = None,
         **options: Any,
     ) -> Answer:
         """An answer that fits ``schema``; one that does not is sent back with what is wrong.
 
-        ``read`` may make the answer of the JSON that was found, and mend what ``schema`` would not
-        take; it raises ValueError for what cannot be mended. JSON that was cut comes to it, closed,
-        at the last attempt only. Options that the server rejects are left out from then on.
+        Raises as :meth:`read` does.
+        """
+        return self.read(
+            messages,
+            schema,
+            lambda heard: schema.model_validate(heard.value),
+            attempts=attempts,
+            **options,
+        )
+
+    def read(
+        self,
+        messages: Sequence[Message],
+        schema: type[BaseModel],
+        reader: Callable[[Heard], T],
+        *,
+        attempts: int = 3,
+        **options: Any,
+    ) -> T:
+        """What ``reader`` makes of the JSON that was asked for by ``schema``.
+
+        ``reader`` may take more than ``schema`` does and mend it; what it raises ValueError for is
+        sent back. JSON that was cut comes to it, closed, at the last attempt only. Options that
+        the server rejects are left out from then on.
 
         Raises :class:`RefusedError`, or :class:`ServedError` after ``attempts`` answers that do
-        not fit.
+        not fit, and as :meth:`chat` does.
         """
         options["response_format"] = {
             "type": "json_schema",
@@ -131,7 +152,7 @@ class ServedPolicy:
                 heard = answers.read(text)
                 if not heard.whole and attempt < attempts - 1:
                     raise ValueError("the answer was cut before its JSON ended; be more brief")
-                return read(heard) if read else schema.model_validate(heard.value)
+                return reader(heard)
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(map(str, first["loc"]))

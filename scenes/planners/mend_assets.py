@@ -60,8 +60,8 @@ class Listed:
     room: Room | None = None
 
 
-def listed(value: Any, notes: list[str], taken: frozenset[str] = frozenset()) -> Listed:
-    """The assets of a list; none gets an id that is ``taken``.
+def listed(value: Any, notes: list[str]) -> Listed:
+    """The assets of a list.
 
     Raises:
         ValueError: it is no list of things, or of more than a scene may hold.
@@ -71,16 +71,17 @@ def listed(value: Any, notes: list[str], taken: frozenset[str] = frozenset()) ->
     rows = [row for row in map(_row, given) if row is not None]
     if not rows:
         raise ValueError("assets: there is no thing in the list")
-    total = sum(count for _, _, count, _ in rows)
+    total = sum(row.count for row in rows)
     if total > MAX_ASSETS:
         raise ValueError(f"assets: {total} things are more than {MAX_ASSETS}")
     outdoors = head.get("outdoors") is True
-    sizes = _metres([size for *_, size in rows], outdoors, notes)
+    sizes = _metres([row.bare for row in rows], outdoors, notes)
     assets: list[Asset] = []
     groups: dict[str, tuple[str, ...]] = {}
-    for (name, what, count, _), size in zip(rows, sizes, strict=True):
-        ids = numbered(name, count, {a.id for a in assets} | taken)
-        assets += [Asset(id=i, what=what).model_copy(update=size) for i in ids]
+    for row, size in zip(rows, sizes, strict=True):
+        name = row.name
+        ids = numbered(name, row.count, {a.id for a in assets})
+        assets += [Asset(id=i, what=row.what).model_copy(update={**size, **row.told}) for i in ids]
         if name in groups:
             notes.append(f"two rows are called {name}; told apart as {', '.join(ids)}")
         groups[name] = (*groups.get(name, ()), *ids)
@@ -166,8 +167,19 @@ def _list(head: Mapping[str, Any]) -> Sequence[Any]:
     raise ValueError("assets: a list of things is missing")
 
 
-def _row(row: Any) -> tuple[str, str, int, dict[str, float]] | None:
-    """Name, words, count and lengths as given; None for what names nothing or none of it."""
+@dataclass(frozen=True)
+class _Row:
+    """What a row says; ``bare`` lengths are in whatever unit, ``told`` ones in metres."""
+
+    name: str
+    what: str
+    count: int
+    bare: dict[str, float]
+    told: dict[str, float]
+
+
+def _row(row: Any) -> _Row | None:
+    """A row as it was given; None for what names nothing or none of it."""
     if isinstance(row, str):
         row = {"name": row}
     if not isinstance(row, dict):
@@ -183,7 +195,9 @@ def _row(row: Any) -> tuple[str, str, int, dict[str, float]] | None:
         size = dict(zip(DIMENSIONS, size, strict=False))
     size = {**(size if isinstance(size, dict) else {}), **row}
     lengths = {d: m for d in DIMENSIONS if (m := metres(size.get(d))) is not None}
-    return (name, what[:300], count, lengths) if count > 0 else None
+    told = {d: round(m, 4) for d, m in lengths.items() if not _numeric(str(size[d]))}
+    bare = {d: m for d, m in lengths.items() if d not in told}
+    return _Row(name, what[:300], count, bare, told) if count > 0 else None
 
 
 def _first(row: Mapping[str, Any], *names: str) -> str:

@@ -170,7 +170,9 @@ def _surroundings(kind: str, where: str, ids: Sequence[str]) -> Iterator[Relatio
 
 def _ids(name: object, names: Names, note: Note) -> tuple[str, ...]:
     """The assets that a name stands for; none, and a note, if there is nothing like it."""
-    wanted = slug(name)
+    wanted = slug(name).removeprefix("the-")
+    if not wanted:
+        return ()
     one = slug(singular(wanted))
     for found in (wanted, one):
         if found in names.assets:
@@ -179,8 +181,9 @@ def _ids(name: object, names: Names, note: Note) -> tuple[str, ...]:
             return names.groups[found]
     stem, _, number = wanted.rpartition("-")
     if number.isdecimal() and (stem in names.groups or f"{stem}-1" in names.assets):
-        if len(names.groups.get(stem, ())) == 1:
-            return names.groups[stem]
+        group = names.groups.get(stem, ())
+        if 0 < int(number) <= len(group):
+            return (group[int(number) - 1],)
         note(f"there is no {wanted}")
         return ()
     by_words = {slug(a.what): i for i, a in names.assets.items()}

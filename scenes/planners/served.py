@@ -231,18 +231,15 @@ class _Planning:
         read: Callable[[Heard], T],
         path: Path | None,
     ) -> tuple[T, list[str]]:
-        found: list[tuple[Heard, T]] = []
-
-        def reading(heard: Heard) -> BaseModel:
-            found[:] = [(heard, read(heard))]
-            return BaseModel()
+        def reading(heard: Heard) -> tuple[Heard, T]:
+            return heard, read(heard)
 
         try:
-            self.served.policy.ask(
+            heard, made = self.served.policy.read(
                 messages,
                 schema,
+                reading,
                 attempts=self.served.attempts,
-                read=reading,
                 temperature=self.served.temperature,
             )
         except ServedError as error:
@@ -251,7 +248,6 @@ class _Planning:
                 f"; answers so far are kept in {keep}" if keep and any(keep.glob("*.json")) else ""
             )
             raise type(error)(f"planning the {step}: {error}{kept}") from error
-        heard, made = found[0]
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(f".{os.getpid()}.partial")

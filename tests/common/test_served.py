@@ -146,7 +146,7 @@ def test_a_cut_answer_is_asked_again_and_used_at_last(server: Server) -> None:
     server.script = [cut, cut]
     heard: list[Heard] = []
     with pytest.raises(ServedError, match="no objects"):
-        server.policy().ask(HELLO, Plan, attempts=2, read=lambda h: fail(h, heard))
+        server.policy().read(HELLO, Plan, lambda h: fail(h, heard), attempts=2)
     assert heard == [Heard({"objects": ["lamp"], "more": {"a": 1}}, whole=False)]
 
 
