@@ -19,16 +19,26 @@ import openai
 from pydantic import BaseModel, ValidationError
 
 from common.errors import UserError
-from common.policies import Seeds, candidate_id
+from common.policies import Seeds, answers, candidate_id
+from common.policies.answers import Heard
 from common.records import Candidate, Task, identity
 from common.stages import Progress
 
 Message = Mapping[str, Any]
 Answer = TypeVar("Answer", bound=BaseModel)
+T = TypeVar("T")
 
 
 class ServedError(RuntimeError):
     """The server failed after all retries, or never answered in the form that was asked for."""
+
+
+class RejectedError(ServedError):
+    """The server does not take such a request: an option, or a picture, that it does not know."""
+
+
+class RefusedError(ServedError):
+    """The model does not want to answer."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +84,22 @@ class ServedPolicy:
         self._client = openai.OpenAI(
             base_url=base_url, api_key=api_key or "none", timeout=timeout, max_retries=retries
         )
+        self._rejected: set[str] = set()
         self._slots = threading.Semaphore(concurrency)
         self._lock = threading.Lock()
 
     def chat(self, messages: Sequence[Message], **options: Any) -> str:
         """The text of one answer. ``options`` are those of the API (``temperature``, ...).
 
-        Raises :class:`UserError` for what the user can mend (address, key, model name) and
+        Raises :class:`UserError` for what the user can mend (address, key, model name),
+        :class:`RefusedError` when the model or a filter before it says no, and
         :class:`ServedError` when the server keeps failing.
         """
-        content: str = self._create(messages, options).choices[0].message.content or ""
+        choice = self._create(messages, options).choices[0]
+        refusal = getattr(choice.message, "refusal", None)
+        if refusal or choice.finish_reason == "content_filter":
+            raise RefusedError(f"{self.model} refuses to answer: {refusal or 'content filter'}")
+        content: str = choice.message.content or ""
         return content
 
     def ask(
@@ -96,7 +112,33 @@ class ServedPolicy:
     ) -> Answer:
         """An answer that fits ``schema``; one that does not is sent back with what is wrong.
 
-        Raises :class:`ServedError` after ``attempts`` answers that do not fit.
+        Raises as :meth:`read` does.
+        """
+        return self.read(
+            messages,
+            schema,
+            lambda heard: schema.model_validate(heard.value),
+            attempts=attempts,
+            **options,
+        )
+
+    def read(
+        self,
+        messages: Sequence[Message],
+        schema: type[BaseModel],
+        reader: Callable[[Heard], T],
+        *,
+        attempts: int = 3,
+        **options: Any,
+    ) -> T:
+        """What ``reader`` makes of the JSON that was asked for by ``schema``.
+
+        ``reader`` may take more than ``schema`` does and mend it; what it raises ValueError for is
+        sent back. JSON that was cut comes to it, closed, at the last attempt only. Options that
+        the server rejects are left out from then on.
+
+        Raises :class:`RefusedError`, or :class:`ServedError` after ``attempts`` answers that do
+        not fit, and as :meth:`chat` does.
         """
         options["response_format"] = {
             "type": "json_schema",
@@ -104,17 +146,25 @@ class ServedPolicy:
         }
         asked: list[Message] = list(messages)
         problem = ""
-        for _ in range(attempts):
-            text = self.chat(asked, **options)
+        for attempt in range(attempts):
+            text = self._without_rejected(asked, options)
             try:
-                return schema.model_validate_json(_unfenced(text))
+                heard = answers.read(text)
+                if not heard.whole and attempt < attempts - 1:
+                    raise ValueError("the answer was cut before its JSON ended; be more brief")
+                return reader(heard)
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(map(str, first["loc"]))
                 problem = f"{where}: {first['msg']}" if where else first["msg"]
+            except ValueError as error:
+                if answers.refuses(text):
+                    said = " ".join(text.split())[:200]
+                    raise RefusedError(f"{self.model} refuses to answer: {said}") from None
+                problem = str(error)
             asked = [
                 *messages,
-                {"role": "assistant", "content": text},
+                *([{"role": "assistant", "content": text}] if text.strip() else []),
                 {
                     "role": "user",
                     "content": f"That does not fit the schema ({problem}). Answer again, with "
@@ -124,6 +174,26 @@ class ServedPolicy:
         raise ServedError(
             f"{self.model} gave no valid {schema.__name__} in {attempts} attempts: {problem}"
         )
+
+    def _without_rejected(self, messages: Sequence[Message], options: Mapping[str, Any]) -> str:
+        """:meth:`chat`, again without the options that not every server takes if one is rejected.
+
+        Which it was is told by what works, since servers word it as they like.
+        """
+        tried: list[dict[str, Any]] = []
+        for less in (set(), {"response_format"}, {"response_format", "temperature"}):
+            left = {k: v for k, v in options.items() if k not in less | self._rejected}
+            if left in tried:
+                continue
+            tried.append(left)
+            try:
+                text = self.chat(messages, **left)
+            except RejectedError as error:
+                rejection = error
+                continue
+            self._rejected |= less
+            return text
+        raise rejection
 
     def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         """``function`` of each item, in order, with at most ``concurrency`` at a time.
@@ -230,6 +300,11 @@ class ServedPolicy:
             raise UserError(
                 f"{self.base_url} has no model {self.model}", "correct the address or the model"
             ) from error
+        except (
+            openai.BadRequestError,
+            openai.UnprocessableEntityError,
+        ) as error:
+            raise RejectedError(f"{self.base_url} rejects the request: {error}") from error
         except openai.APIError as error:
             raise ServedError(f"{self.base_url} failed: {error}") from error
         except (ValueError, AttributeError) as error:
@@ -244,11 +319,3 @@ class ServedPolicy:
                 completion_tokens=now.completion_tokens + (used.completion_tokens if used else 0),
             )
         return answer
-
-
-def _unfenced(text: str) -> str:
-    """The JSON of an answer that came in a Markdown fence, as small models like to give it."""
-    text = text.strip()
-    if text.startswith("```") and text.endswith("```"):
-        return text[3:-3].removeprefix("json").strip()
-    return text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -20,11 +20,26 @@ class MakePlan:
     """What to show, or @FILE with it."""
     out: Path | None = None
     """Write the graph here as JSON."""
+    planner: Literal["rules", "served"] = "rules"
+    """Rules need no model; served asks --model at --base-url."""
+    model: str | None = None
+    """The name that the server knows the model by."""
+    base_url: str | None = None
+    """Of an OpenAI-compatible server, as in http://localhost:8000/v1; its key: OPENAI_API_KEY."""
 
     def run(self, out: Output) -> dict[str, Any]:
-        from scenes.planners.rules import Rules
+        from scenes.planners.choose import planner
 
-        plan = Rules().plan(brief(self.text))
+        # Beside the graph, so that a plan that failed halfway is gone on with.
+        keep = self.out.with_name(f"{self.out.stem}-answers") if self.out else None
+        chosen = planner(
+            self.planner,
+            model=self.model,
+            base_url=self.base_url,
+            keep=keep,
+            progress=out.progress(),
+        )
+        plan = chosen.plan(brief(self.text))
         out.table(
             ("asset", "what", "width", "depth", "height"),
             [(a.id, a.what, a.width, a.depth, a.height) for a in plan.graph.assets],

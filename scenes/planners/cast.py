@@ -68,20 +68,10 @@ class Cast:
                 f"more than {MAX_ASSETS} things ({phrase.what} and what came before)",
                 "ask for fewer, or for several scenes",
             )
-        stem = "".join(ch if ch.isascii() and ch.isalnum() else "-" for ch in phrase.head)
-        stem = stem.strip("-")[:40] or "thing"
-        taken = {a.id for a in self.assets}
-        ids: list[str] = []
-        number = 1
-        while len(ids) < count:
-            name = stem if count == 1 and stem not in taken else f"{stem}-{number}"
-            number += 1
-            if name not in taken and not (name == f"{stem}-1" and stem in taken):
-                ids.append(name)
-                taken.add(name)
+        ids = numbered(phrase.head, count, {a.id for a in self.assets})
         sizes = _sizes(phrase)
         self.assets += [Asset(id=i, what=phrase.what[:300]).model_copy(update=sizes) for i in ids]
-        return tuple(ids)
+        return ids
 
     def size(self, group: Group, lengths: dict[str, float]) -> None:
         sizes = _sizes(replace(group.phrase, lengths=lengths))
@@ -95,6 +85,20 @@ class Cast:
         grown = Group((*group.ids, *more), group.phrase)
         self.groups = [grown if g == group else g for g in self.groups]
         return grown
+
+
+def numbered(name: str, count: int, taken: set[str]) -> tuple[str, ...]:
+    """Ids for ``count`` things called ``name``, none ``taken``: chair, or chair-1 and chair-2."""
+    stem = "".join(ch if ch.isascii() and ch.isalnum() else "-" for ch in name)
+    stem = stem.strip("-")[:40] or "thing"
+    ids: list[str] = []
+    number = 1
+    while len(ids) < count:
+        name = stem if count == 1 and stem not in taken else f"{stem}-{number}"
+        number += 1
+        if name not in taken | set(ids) and not (name == f"{stem}-1" and stem in taken):
+            ids.append(name)
+    return tuple(ids)
 
 
 def _sizes(phrase: Phrase) -> dict[str, float]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +12,10 @@ from pydantic import BaseModel
 
 from common.errors import UserError
 from common.policies import Sample
-from common.policies.served import ServedError, ServedPolicy
+from common.policies.answers import Heard
+from common.policies.served import RefusedError, ServedError, ServedPolicy
 from common.records import Task
+from tests.common.loopback import Server, serving
 from tests.common.tiny import context
 
 
@@ -25,89 +24,11 @@ class Plan(BaseModel):
     size: float
 
 
-def completion(text: str) -> dict[str, Any]:
-    tokens: list[dict[str, Any]] = [
-        {"token": word, "logprob": -0.5, "bytes": None, "top_logprobs": []} for word in text.split()
-    ]
-    return {
-        "id": "x", "object": "chat.completion", "created": 0, "model": "m",
-        "choices": [{
-            "index": 0, "finish_reason": "stop", "logprobs": {"content": tokens},
-            "message": {"role": "assistant", "content": text},
-        }],
-        "usage": {"prompt_tokens": 3, "completion_tokens": len(tokens), "total_tokens": 9},
-    }  # fmt: skip
-
-
-class Server:
-    """Answers by ``script``, one entry a request; when it is used up, with the prompt's echo."""
-
-    def __init__(self) -> None:
-        self.script: list[Any] = []
-        self.seen: list[dict[str, Any]] = []
-        self.times: list[float] = []
-        self.delay = 0.0
-        self.busy = self.most_busy = 0
-        self.lock = threading.Lock()
-        self.stopping = threading.Event()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with outer.lock:
-                    outer.seen.append(body)
-                    outer.times.append(time.monotonic())
-                    outer.busy += 1
-                    outer.most_busy = max(outer.most_busy, outer.busy)
-                    what = outer.script.pop(0) if outer.script else None
-                try:
-                    self.answer(what, body)
-                finally:
-                    with outer.lock:
-                        outer.busy -= 1
-
-            def answer(self, what: Any, body: dict[str, Any]) -> None:
-                if what == "hang":
-                    outer.stopping.wait(10)
-                    return
-                time.sleep(outer.delay)
-                if what == "drop":
-                    self.connection.close()
-                    return
-                status, headers, text = 200, {}, body["messages"][-1]["content"]
-                if isinstance(what, str):
-                    text = what
-                elif what is not None:
-                    status, headers = what
-                data = json.dumps(completion(text) if status == 200 else {"error": "no"}).encode()
-                self.send_response(status)
-                for name, value in {**headers, "Content-Length": str(len(data))}.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Type", "application/json")
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-    def policy(self, **options: Any) -> ServedPolicy:
-        return ServedPolicy(self.url, "m", **{"timeout": 20.0, **options})
-
-
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    running = Server()
-    yield running
-    running.stopping.set()
-    running.http.shutdown()
-    running.http.server_close()
+    with serving() as running:
+        yield running
 
 
 HELLO = [{"role": "user", "content": "hello there"}]
@@ -198,3 +119,54 @@ def test_errors_name_the_mistake(server: Server, tmp_path: Path) -> None:
     assert other.fingerprint() != policy.fingerprint()
     with pytest.raises(UserError, match="the run used m"):
         other.restore(tmp_path)
+
+
+def test_an_answer_that_ends_halfway_is_asked_again(server: Server) -> None:
+    server.script = ["half"]
+    assert server.policy().chat(HELLO) == "hello there"
+    assert len(server.seen) == 2
+
+
+def test_a_refusal_is_said_and_not_asked_again(server: Server) -> None:
+    good = '{"objects": ["lamp"], "size": 2}'
+    for refusal in ({"refusal": "not that"}, "I'm sorry, but I can’t help with that.", "I cannot."):
+        server.script = [refusal, good]
+        with pytest.raises(RefusedError, match="m refuses to answer: (not that|I)"):
+            server.policy().ask(HELLO, Plan)
+        assert server.script == [good]
+    server.script = [f"I cannot say much, but: {good}"]
+    assert server.policy().ask(HELLO, Plan).size == 2
+
+
+def test_a_cut_answer_is_asked_again_and_used_at_last(server: Server) -> None:
+    cut = '{"objects": ["lamp"], "more": {"a": 1}, "size": 2, "and'
+    server.script = [cut, '{"objects": [], "size": 1}']
+    assert server.policy().ask(HELLO, Plan).size == 1
+    assert "cut" in server.seen[1]["messages"][-1]["content"]
+    server.script = [cut, cut]
+    heard: list[Heard] = []
+    with pytest.raises(ServedError, match="no objects"):
+        server.policy().read(HELLO, Plan, lambda h: fail(h, heard), attempts=2)
+    assert heard == [Heard({"objects": ["lamp"], "more": {"a": 1}}, whole=False)]
+
+
+def fail(heard: Heard, seen: list[Heard]) -> Plan:
+    seen.append(heard)
+    raise ValueError("no objects")
+
+
+def test_options_that_the_server_rejects_are_left_out_from_then_on(server: Server) -> None:
+    good = '{"objects": ["lamp"], "size": 2}'
+
+    def strict(body: dict[str, Any]) -> Any:
+        return (400, {}) if {"temperature", "response_format"} & body.keys() else good
+
+    server.otherwise = strict
+    policy = server.policy()
+    for _ in range(2):
+        assert policy.ask(HELLO, Plan, temperature=0.2).size == 2
+    assert len(server.seen) == 4
+    server.otherwise = lambda body: (400, {})
+    with pytest.raises(ServedError, match="rejects the request"):
+        policy.ask(HELLO, Plan, temperature=0.2)
+    assert len(server.seen) == 5
