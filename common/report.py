@@ -145,6 +145,8 @@ def render(page: Page) -> str:
         changed=any(cell["change"] for cells in measured.values() for cell in cells),
         figures=[_figure(name, page.rounds) for name in names],
         learned=_learned(page.rounds),
+        pools=_pools(page.rounds),
+        pooled=_pool_figures(page.rounds),
         tests=_tests(page.tests),
         extra=page.extra,
         samples=[
@@ -176,9 +178,18 @@ def _measured(rounds: Sequence[Round], names: Sequence[str]) -> dict[str, list[d
 
 def _learned(rounds: Sequence[Round]) -> dict[str, list[Any]]:
     """What learning recorded (losses, margins, accuracy): name → value of each round, or None."""
-    found = [dict(numbers(r.notes)) for r in rounds]
-    names = list(dict.fromkeys(name for notes in found for name in notes))
-    return {name: [notes.get(name) for notes in found] for name in names}
+    return _aligned([{k: v for k, v in r.notes.items() if k != "pool"} for r in rounds])
+
+
+def _pools(rounds: Sequence[Round]) -> dict[str, list[Any]]:
+    """What each round's candidates showed (:mod:`common.monitors.pool`), as :func:`_learned`."""
+    return _aligned([r.notes.get("pool", {}) for r in rounds])
+
+
+def _aligned(notes: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    found = [dict(numbers(one)) for one in notes]
+    names = list(dict.fromkeys(name for one in found for name in one))
+    return {name: [one.get(name) for one in found] for name in names}
 
 
 def numbers(notes: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
@@ -239,8 +250,44 @@ def _figure(name: str, rounds: Sequence[Round]) -> str:
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e5e7eb", lw=0.7)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
+        return _svg(figure)
+
+
+def _pool_figures(rounds: Sequence[Round]) -> list[str]:
+    """A curve for each figure of the pools; those of one score share their axes, as inline SVG."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    groups: dict[str, dict[str, list[Any]]] = {}
+    for name, values in _pools(rounds).items():
+        group, _, line = name.partition("/")
+        groups.setdefault(group, {})[line] = values
+    drawn = []
+    for group, lines in groups.items():
+        style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": group}
+        with matplotlib.rc_context({**style, "text.parse_math": False}):
+            figure = Figure(figsize=(4.2, 2.4), layout="constrained")
+            axes = figure.add_subplot()
+            for line, values in lines.items():
+                points = [(r.index, v) for r, v in zip(rounds, values, strict=True)
+                          if v is not None and math.isfinite(v)]  # fmt: skip
+                x, y = [p[0] for p in points], [p[1] for p in points]
+                axes.plot(x, y, marker="o", ms=4, lw=1.2, label=line)
+            if any(lines):
+                axes.legend(fontsize=7, frameon=False, ncols=2)
+            axes.set_title(group, fontsize=10, loc="left")
+            axes.set_xlabel("round", fontsize=9)
+            axes.set_xticks([r.index for r in rounds if r.index])
+            axes.tick_params(labelsize=8)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(axis="y", color="#e5e7eb", lw=0.7)
+            drawn.append(_svg(figure))
+    return drawn
+
+
+def _svg(figure: Any) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
     svg = text.getvalue()
     return svg[svg.index("<svg") :]
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from common.lease import Lease
+from common.monitors.pool import figures
 from common.records import Candidate, Lessons, Metric, Round, Split, Task
 from common.stages import Context, Progress, Tracker
 from common.store import Store
@@ -129,6 +130,7 @@ class Turns:
             kept.state,
             pairs=len(lessons.preferences),
             demonstrations=len(lessons.demonstrations),
+            notes={"pool": figures(self.store.candidates(self.run, index))},
         )
         if not lessons:
             same = tuple(replace(metric, round=index) for metric in kept.metrics)
@@ -138,7 +140,7 @@ class Turns:
         this = replace(
             this,
             metrics=self._measure(index, learned["state"], "dev"),
-            notes={"learn": learned["values"]},
+            notes={**this.notes, "learn": learned["values"]},
         )
         keep, reason = True, "no gate: every round is kept"
         if self.loop.gate is not None:

@@ -1,0 +1,108 @@
+"""What a round's pool of candidates shows without any model: recorded for every run.
+
+The loop puts :func:`figures` of each round into ``Round.notes["pool"]``; the report plots them over
+rounds. They come from the candidates as the store holds them, so speech, scenes and text have the
+same: exploration (pass@k, distinct-n, answer entropy), exploitation by the policy's own likelihood
+(the best of n), sharpening (log-probability) and length. They describe proposals on train tasks,
+not progress: only dev and test tell that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from common.monitors.exploration import (
+    answer_entropy,
+    best_of_k,
+    distinct,
+    pass_at_k,
+    pass_at_k_s,
+)
+from common.records import Candidate
+
+SOME = 4
+"""The S of pass@k-S, where so many samples are drawn."""
+
+
+def figures(pool: Sequence[Candidate]) -> dict[str, Any]:
+    """Figures of one round's judged candidates; each is a mean over tasks. Empty without any.
+
+    A score that is 0 or 1 throughout gets ``pass@k`` for k = 1, 2, 4 and on to the smallest number
+    of samples that a task has, ``pass@n-4``, and ``best_by_logprob``: its value for the sample of
+    n that the policy itself finds likeliest by token. Any other score gets its ``mean``, the means
+    of each task's ``highest`` and ``lowest``, and the ``spread``, the standard deviation within a
+    task, which is what selection has to choose from.
+    """
+    groups: dict[str, list[Candidate]] = {}
+    for candidate in pool:
+        groups.setdefault(candidate.task, []).append(candidate)
+    if not groups:
+        return {}
+    tasks = list(groups.values())
+    found: dict[str, Any] = {
+        "candidates": len(pool),
+        "sampled_tokens": spent(pool),
+        "length": _mean([np.mean([c.tokens for c in group]) for group in tasks]),
+    }
+    if any(c.logprob for c in pool):  # a server may not give them
+        found["logprob"] = _mean([np.mean([c.logprob for c in group]) for group in tasks])
+        found["logprob_per_token"] = _mean([np.mean(_per_token(group)) for group in tasks])
+    if min(map(len, tasks)) > 1:
+        found["distinct_n"] = _mean([distinct([c.output for c in group]) for group in tasks])
+        if any(c.answer is not None for c in pool):
+            found["answer_entropy"] = _mean(
+                [answer_entropy([c.answer for c in group]) for group in tasks]
+            )
+    for name in sorted({name for c in pool for name in c.scores}):
+        scored = [[c for c in group if name in c.scores] for group in tasks]
+        found[name] = _score(name, [group for group in scored if group])
+    return found
+
+
+def spent(pool: Sequence[Candidate]) -> int:
+    """Tokens that sampling the candidates took.
+
+    ``meta["spent"]`` says how many where a candidate took more than its own: a judgement, a draft.
+    """
+    return sum(int(c.meta.get("spent", c.tokens)) for c in pool)
+
+
+def _score(name: str, groups: Sequence[Sequence[Candidate]]) -> Mapping[str, float]:
+    values = [np.array([c.scores[name] for c in group], dtype=float) for group in groups]
+    flat = np.concatenate(values)
+    if not np.isin(flat, (0.0, 1.0)).all():
+        finite = [v[np.isfinite(v)] for v in values]
+        finite = [v for v in finite if len(v)]
+        if not finite:
+            return {}
+        return {
+            "mean": _mean([v.mean() for v in finite]),
+            "highest": _mean([v.max() for v in finite]),
+            "lowest": _mean([v.min() for v in finite]),
+            "spread": _mean([v.std() for v in finite]),
+        }
+    n = min(map(len, values))
+    sizes = sorted({1 << i for i in range(n.bit_length())} | {n})
+    found = {
+        f"pass@{k}": _mean([pass_at_k(len(v), int(v.sum()), k) for v in values]) for k in sizes
+    }
+    if n > SOME:
+        found[f"pass@{n}-{SOME}"] = _mean(
+            [pass_at_k_s(len(v), int(v.sum()), n, SOME) for v in values]
+        )
+    if n > 1 and any(c.logprob for group in groups for c in group):
+        found["best_by_logprob"] = _mean(
+            [best_of_k(v, _per_token(g), n) for v, g in zip(values, groups, strict=True)]
+        )
+    return found
+
+
+def _per_token(group: Sequence[Candidate]) -> list[float]:
+    return [c.logprob / max(1, c.tokens) for c in group]
+
+
+def _mean(values: Sequence[Any]) -> float:
+    return float(np.mean(values))

@@ -1,0 +1,1 @@
+"""Language models that improve themselves: reasoning loops, and what measures them."""
