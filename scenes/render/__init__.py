@@ -2,5 +2,6 @@
 
 :mod:`~scenes.render.jobs` says what can be asked for, :mod:`~scenes.render.pool` does it. Only the
 modules that the worker loads import bpy (``worker``, ``dispatch``, ``models``, ``meshes``,
-``materials``, ``build``, ``stage``, ``picture``, ``sight``, ``guide``); nothing else may.
+``materials``, ``build``, ``stage``, ``picture``, ``sight``, ``guide``, ``scan``); nothing else
+may.
 """

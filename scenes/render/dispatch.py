@@ -11,7 +11,7 @@ import bpy
 from pydantic import BaseModel
 
 from common.errors import UserError
-from scenes.render import guide, picture, sight, surfaces
+from scenes.render import guide, picture, scan, sight, surfaces
 from scenes.render.jobs import (
     Export,
     Exported,
@@ -23,6 +23,8 @@ from scenes.render.jobs import (
     Open,
     Render,
     Rendered,
+    Scan,
+    Scanned,
     Sights,
 )
 from scenes.render.meshes import positions
@@ -54,9 +56,11 @@ class Blender:
                 return self.export(job)
             case Measure():
                 return self.measure(job)
-            case Open() | Frames():
+            case Open() | Scan() | Frames():
                 try:
                     guide.open_file(job.blend)
+                    if isinstance(job, Scan):
+                        return Scanned(problems=tuple(scan.problems()))
                     picture.set_up(self.device, self.threads)
                     return guide.opened() if isinstance(job, Open) else guide.frames(job)
                 finally:

@@ -196,6 +196,19 @@ class Open(Job[Opened]):
     blend: Path
 
 
+class Scanned(Strict):
+    """What a file holds that should not be rendered as it is, in words; empty if nothing."""
+
+    problems: tuple[str, ...]
+
+
+class Scan(Job[Scanned]):
+    """Look through the data blocks of a .blend that nobody trusts. Scripts in it are not run."""
+
+    returns: ClassVar[type[BaseModel]] = Scanned
+    blend: Path
+
+
 class Framed(Strict):
     """The frames that were rendered now, in ``seconds``."""
 
@@ -225,6 +238,6 @@ class Frames(Job[Framed]):
 
 JOBS: dict[str, type[Job[BaseModel]]] = {
     kind.__name__: kind  # type: ignore[misc]
-    for kind in (Render, Look, Export, Measure, Open, Frames)
+    for kind in (Render, Look, Export, Measure, Open, Scan, Frames)
 }
 """The jobs by the name that goes over the pipe."""
