@@ -6,9 +6,9 @@ item included.
 
 | measure | f(S) | submodular | greedy reaches at least |
 |---|---|---|---|
-| distinct-n | share of the group's distinct n-grams that S covers, mean of n = 1 to 5 | yes | b(k) |
+| distinct-n | share of the group's distinct n-grams in S, mean of n = 1 to 5 | yes | b(k) |
 | embedding | mean of 1 - cosine over the pairs of S | no | 1/4 for k = 2, tending to 0.43 |
-| facility | mean over the group of the similarity (1 + cosine) / 2 to the nearest of S | yes | b(k) |
+| facility | mean over the group of (1 + cosine) / 2 to the nearest of S | yes | b(k) |
 | determinant | log det(I + 10 cosines of S), the mode of a k-DPP | yes | b(k) |
 | chains | number of different chains of equations in S | yes | all |
 
@@ -49,7 +49,7 @@ _EQUATION = re.compile(r"([\d(][\d.\s()]*[-+*/][-+*/\d.\s()]*?)\s*=\s*(-?\d+(?:\
 
 
 def chain(text: str) -> tuple[str, ...]:
-    """The equations of a solution in order, without spaces; annotated ones (``<<2*3=6>>``) if any."""
+    """The equations of a solution in order, without spaces: those in ``<<2*3=6>>`` if any are."""
     found = _ANNOTATED.findall(text)
     if not found:
         plain = re.sub(r"(?<=\d),(?=\d{3})|[$€£]", "", text).replace("÷", "/").replace("−", "-")
@@ -60,8 +60,9 @@ def chain(text: str) -> tuple[str, ...]:
 class Objective(Protocol):
     """A measure of a growing set of a group's items."""
 
-    value: float
-    """f of the items that were added."""
+    @property
+    def value(self) -> float:
+        """f of the items that were added."""
 
     def gains(self) -> NDArray[np.float64]:
         """What adding each item of the group would add to f, (n,)."""
@@ -89,9 +90,10 @@ def objective(
     unit = np.asarray(vectors, dtype=np.float64)
     norms = np.linalg.norm(unit, axis=1, keepdims=True)
     unit = np.divide(unit, norms, out=np.zeros_like(unit), where=norms > 0)
-    return {"embedding": Dispersion, "facility": Facility, "determinant": Determinant}[measure](
-        np.clip(unit @ unit.T, -1, 1)
-    )
+    cosine = np.clip(unit @ unit.T, -1, 1)
+    if measure == "embedding":
+        return Dispersion(cosine)
+    return Facility(cosine) if measure == "facility" else Determinant(cosine)
 
 
 def greedy(objective: Objective, count: int, first: int) -> list[int]:
@@ -191,7 +193,7 @@ class Dispersion:
         self.to_set, self.sum, self.size = np.zeros(len(cosine)), 0.0, 0
 
     @property
-    def value(self) -> float:  # type: ignore[override]
+    def value(self) -> float:
         return self.sum / (self.size * (self.size - 1) / 2) if self.size > 1 else 0.0
 
     def gains(self) -> NDArray[np.float64]:
