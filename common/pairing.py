@@ -1,8 +1,9 @@
 """From judged candidates to preferences.
 
-Three sources, each deterministic: the best of a task's candidates over its worst by one score, the
-same on the Pareto front of several (as Koel-TTS ranks, arXiv 2502.05236), and a golden completion
-over sampled ones (SPIN, SpeechAlign). A pair is never of equal texts and never repeated.
+Four sources, each deterministic: the best of a task's candidates over its worst by one score, the
+same on the Pareto front of several (as Koel-TTS ranks, arXiv 2502.05236), a golden completion over
+sampled ones (SPIN, SpeechAlign), and right candidates over wrong ones (iterated self-improvement).
+A pair is never of equal texts and never repeated.
 
 ``objectives`` maps a score's name to the direction that is better. A chosen completion that was
 cut at the length limit teaches never to end, so candidates with ``meta["finished"]`` false are not
@@ -14,7 +15,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def best_worst(
             if margin <= 0 or margin < min_margin:
                 break
             used |= {chosen.id, rejected.id}
-            pairs.append(_pair(task, chosen, rejected, margin, "self", round))
+            pairs.append(pair(task, chosen, rejected, margin, "self", round))
     return distinct(pairs)
 
 
@@ -105,7 +106,7 @@ def pareto_best_worst(
             if {i, j} & used or not _ended(chosen) or chosen.output == rejected.output:
                 continue
             used |= {i, j}
-            pairs.append(_pair(task, chosen, rejected, float(margin[i, j]), "pareto", round))
+            pairs.append(pair(task, chosen, rejected, float(margin[i, j]), "pareto", round))
     return distinct(pairs)
 
 
@@ -149,8 +150,57 @@ def golden_over_sampled(
                     continue
             if rejected.output not in taken:
                 text = goldens[task.id]
-                taken[rejected.output] = _pair(task, text, rejected, margin, "golden", round)
+                taken[rejected.output] = pair(task, text, rejected, margin, "golden", round)
         pairs += taken.values()
+    return distinct(pairs)
+
+
+class Sides(NamedTuple):
+    """A task's right and wrong candidates, each side in the order of ids and without repeats."""
+
+    task: Task
+    right: list[Candidate]
+    wrong: list[Candidate]
+
+
+def sides(tasks: Mapping[str, Task], candidates: Sequence[Candidate], key: str) -> list[Sides]:
+    """The tasks that have both, told apart by whether the score ``key`` is above 1/2.
+
+    Candidates without that score are left out, being no answers, and right ones that were cut.
+    """
+    answers = [c for c in candidates if key in c.scores]
+    found = []
+    for task, group in _by_task(tasks, answers):
+        good = {c.output for c in group if _value(c, key, "higher") > 0.5}
+        right: dict[str, Candidate] = {}
+        wrong: dict[str, Candidate] = {}
+        for candidate in group:
+            if candidate.output not in good:
+                wrong.setdefault(candidate.output, candidate)
+            elif _ended(candidate):
+                right.setdefault(candidate.output, candidate)
+        if right and wrong:
+            found.append(Sides(task, list(right.values()), list(wrong.values())))
+    return found
+
+
+def right_over_wrong(
+    tasks: Mapping[str, Task],
+    candidates: Sequence[Candidate],
+    *,
+    key: str,
+    pairs_per_task: int,
+    seed: int,
+    round: int = 0,
+) -> list[Preference]:
+    """Each task's right candidates over wrong ones, both shuffled by ``seed`` and the task."""
+    pairs: list[Preference] = []
+    for task, right, wrong in sides(tasks, candidates, key):
+        draw = random.Random(identity(seed, task.id))
+        draw.shuffle(right)
+        draw.shuffle(wrong)
+        both = list(zip(right, wrong, strict=False))[:pairs_per_task]
+        pairs += [pair(task, good, bad, 1.0, "self", round) for good, bad in both]
     return distinct(pairs)
 
 
@@ -213,7 +263,7 @@ def _ended(candidate: Candidate) -> bool:
     return bool(candidate.meta.get("finished", True))
 
 
-def _pair(
+def pair(
     task: Task,
     chosen: Candidate | str,
     rejected: Candidate,
@@ -221,6 +271,7 @@ def _pair(
     source: str,
     round: int,
 ) -> Preference:
+    """The preference of ``chosen``, a candidate or a text that nobody sampled."""
     text = chosen if isinstance(chosen, str) else chosen.output
     chosen_id = None if isinstance(chosen, str) else chosen.id
     return Preference(

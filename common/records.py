@@ -88,10 +88,15 @@ class Demonstration:
 
 @dataclass(frozen=True)
 class Lessons:
-    """What the select stage found worth learning."""
+    """What the select stage found worth learning.
+
+    ``notes`` are figures of the choice (a threshold, how many were dropped), which JSON can write:
+    they become ``Round.notes["select"]``.
+    """
 
     preferences: tuple[Preference, ...] = ()
     demonstrations: tuple[Demonstration, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.preferences) + len(self.demonstrations)

@@ -119,10 +119,11 @@ class Turns:
         index, kept = len(history), [r for r in history if r.kept][-1]
         self._each_shard(index, "propose", lambda shard, ctx: self._propose(kept, shard, ctx))
         self._each_shard(index, "judge", self._judge)
-        self._unit(index, "select", self._select)
+        selected = self._unit(index, "select", self._select)
         lessons = Lessons(
             tuple(self.store.preferences(self.run, index)),
             tuple(self.store.demonstrations(self.run, index)),
+            selected.get("notes", {}),
         )
         this = Round(
             index,
@@ -130,7 +131,10 @@ class Turns:
             kept.state,
             pairs=len(lessons.preferences),
             demonstrations=len(lessons.demonstrations),
-            notes={"pool": figures(self.store.candidates(self.run, index))},
+            notes={
+                "pool": figures(self.store.candidates(self.run, index)),
+                **({"select": lessons.notes} if lessons.notes else {}),
+            },
         )
         if not lessons:
             same = tuple(replace(metric, round=index) for metric in kept.metrics)
@@ -194,7 +198,7 @@ class Turns:
         records += [replace(d, round=ctx.round) for d in lessons.demonstrations]
         mine = [c for c in pool if c.round == ctx.round]
         self._track(ctx.round, "pool", _means(mine) | {"size": len(pool)})
-        return _Work(records)
+        return _Work(records, payload={"notes": lessons.notes} if lessons.notes else None)
 
     def _learn(self, kept: Round, lessons: Lessons, ctx: Context) -> _Work:
         self._hold(kept.state)

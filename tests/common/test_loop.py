@@ -30,6 +30,8 @@ def test_rounds_improve_and_the_gate_rolls_back(tmp_path: Path) -> None:
     assert worse.metrics[0].value > start.metrics[0].value > last.metrics[0].value
     assert worse.pairs == worse.demonstrations == 16 and worse.seconds > 0
     assert worse.notes["learn"]["pairs"] == 16 and worse.notes["gate"]["mean"] < 0
+    widest = max(p.margin for p in Store(tmp_path).preferences("toy", 1))
+    assert worse.notes["select"] == {"widest": widest}
     assert result.test["final"][0].value < result.test["starter"][0].value
     store = Store(tmp_path)
     assert np.array_equal(np.load(store.path(result.state) / "w.npy"), loop.policy.w)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import UserError
-from common.pairing import best_worst, distinct, golden_over_sampled, pareto_best_worst
+from common.pairing import (
+    best_worst,
+    distinct,
+    golden_over_sampled,
+    pareto_best_worst,
+    right_over_wrong,
+)
 from common.records import Candidate, Preference, Task
 
 TASKS = {f"t{i}": Task(id=f"t{i}", prompt=f"prompt {i}") for i in range(3)}
@@ -148,3 +155,23 @@ def test_mistakes() -> None:
         best_worst(TASKS, broken, key="wer")
     [pair] = best_worst(TASKS, pool, key="wer")
     assert distinct([pair, pair]) == [pair]
+
+
+@settings(max_examples=80, deadline=None)
+@given(pools, st.integers(1, 3), st.integers(0, 5), st.randoms())
+def test_right_over_wrong(pool: list[Candidate], k: int, seed: int, rng: random.Random) -> None:
+    pool = [replace(c, scores={"correct": float(c.scores["wer"] > 0.2)}) for c in pool]
+    other = replace(candidate(99, 0, 7, 0, 0), scores={"judged": 5.0})  # no answer at all
+    options = {"key": "correct", "pairs_per_task": k, "seed": seed, "round": 4}
+    pairs = right_over_wrong(TASKS, [*pool, other], **options)  # type: ignore[arg-type]
+    sound(pairs, pool, k)
+    for p in pairs:
+        right = {c.output for c in pool if c.task == p.task and c.scores["correct"]}
+        assert p.chosen in right and p.rejected not in right
+    for task in TASKS:
+        group = [c for c in pool if c.task == task]
+        good = {c.output for c in group if c.scores["correct"] and c.meta["finished"]}
+        bad = {c.output for c in group if not c.scores["correct"]} - good
+        assert sum(p.task == task for p in pairs) >= (1 if good and bad else 0)
+    rng.shuffle(pool)
+    assert right_over_wrong(TASKS, pool, **options) == pairs  # type: ignore[arg-type]

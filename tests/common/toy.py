@@ -117,7 +117,7 @@ class BestOverWorst:
             name = identity(good.id, bad.id)
             pairs.append(Preference(name, task, 0, prompt, good.output, bad.output, margin))
             best.append(Demonstration(name, task, 0, prompt, good.output))
-        return Lessons(tuple(pairs), tuple(best))
+        return Lessons(tuple(pairs), tuple(best), {"widest": max(p.margin for p in pairs)})
 
 
 class Step:
