@@ -171,7 +171,7 @@ def test_right_over_wrong(pool: list[Candidate], k: int, seed: int, rng: random.
     for task in TASKS:
         group = [c for c in pool if c.task == task]
         good = {c.output for c in group if c.scores["correct"] and c.meta["finished"]}
-        bad = {c.output for c in group if not c.scores["correct"]} - good
+        bad = {c.output for c in group} - {c.output for c in group if c.scores["correct"]}
         assert sum(p.task == task for p in pairs) >= (1 if good and bad else 0)
     rng.shuffle(pool)
     assert right_over_wrong(TASKS, pool, **options) == pairs  # type: ignore[arg-type]
