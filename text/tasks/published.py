@@ -1,0 +1,227 @@
+"""Published data sets, from the hub or from files with the same columns, and files of one's own.
+
+| name | on the hub | columns |
+|---|---|---|
+| gsm8k | openai/gsm8k, main | question, answer (ends with ``#### 12``) |
+| math | EleutherAI/hendrycks_math, each subject | problem, solution (the answer is boxed) |
+| svamp | ChilleD/SVAMP | question_concat, Answer |
+| asdiv | EleutherAI/asdiv | body, question, answer |
+| mgsm | juletxara/mgsm, each language | question, answer_number |
+| x-alpaca | – | prompt, language; an instruction has no answer |
+| jsonl | – | prompt, answer, language, kind (text of its own is a text, a number a number) |
+
+``gsm8k:/data/gsm8k`` reads a file (JSONL, JSON, Parquet, CSV) or a folder with ``train`` and
+``test`` files. A set without a split for it gives up a part of train (dev) or of what there is
+(test), by the hash of each question, so that the same question never moves between splits.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from common.errors import UserError
+from common.records import Split, Task, identity
+
+Row = Mapping[str, Any]
+SUBJECTS = ("algebra", "counting_and_probability", "geometry", "intermediate_algebra",
+            "number_theory", "prealgebra", "precalculus")  # fmt: skip
+MGSM = ("en", "es", "fr", "de", "ru", "zh", "ja", "th", "sw", "bn", "te")
+SUFFIXES = (".jsonl", ".json", ".parquet", ".csv", ".tsv")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set: where the hub has it, and how a row of it becomes a question and an answer."""
+
+    hub: str
+    columns: tuple[str, ...]
+    read: Callable[[Row], tuple[str, str | None]]
+    family: str = "words"
+    kind: str = "number"
+    parts: tuple[str, ...] = ("",)
+    """Configurations on the hub; of mgsm they are the languages."""
+
+
+def _gsm8k(row: Row) -> tuple[str, str | None]:
+    return row["question"], str(row["answer"]).rsplit("####", 1)[-1].strip()
+
+
+def _math(row: Row) -> tuple[str, str | None]:
+    return row["problem"], boxed(str(row["solution"]))
+
+
+def _mgsm(row: Row) -> tuple[str, str | None]:
+    # Some copies put "Question:", in the task's language, before it.
+    return re.sub(r"^\S{1,12}\s?[:：]\s*", "", row["question"], count=1), str(row["answer_number"])
+
+
+def _asdiv(row: Row) -> tuple[str, str | None]:
+    return f"{row['body']} {row['question']}", re.sub(r"\s*\(.*\)$", "", str(row["answer"]))
+
+
+SOURCES: Mapping[str, Source] = {
+    "gsm8k": Source("openai/gsm8k", ("question", "answer"), _gsm8k, parts=("main",)),
+    "math": Source(
+        "EleutherAI/hendrycks_math", ("problem", "solution"), _math, "math", "text", SUBJECTS
+    ),
+    "svamp": Source(
+        "ChilleD/SVAMP", ("question_concat", "Answer"),
+        lambda row: (row["question_concat"], str(row["Answer"])),
+    ),
+    "asdiv": Source("EleutherAI/asdiv", ("body", "question", "answer"), _asdiv),
+    "mgsm": Source(
+        "juletxara/mgsm", ("question", "answer_number"), _mgsm, parts=MGSM,
+    ),
+    "x-alpaca": Source("", ("prompt",), lambda row: (row["prompt"], None), "", "text"),
+}  # fmt: skip
+OWN = Source(
+    "",
+    ("prompt",),
+    lambda row: (row["prompt"], None if row.get("answer") is None else str(row["answer"])),
+)
+
+
+def load(name: str, where: str, seed: int, sizes: Mapping[Split, int]) -> list[Task]:
+    """``sizes`` tasks of each split of ``name``, drawn with ``seed``; all where there are fewer.
+
+    Raises:
+        UserError: the file, the hub or a column is not there.
+    """
+    source = SOURCES.get(name, OWN)
+    if not where and not source.hub:
+        raise UserError(f"{name} needs a file", f"give --task {name}:FILE.jsonl")
+    pools = _files(Path(where).expanduser()) if where else _hub(name, source)
+    tasks = list(_tasks(name, source, pools))
+    found: list[Task] = []
+    for split, size in sizes.items():
+        mine = sorted((task for task in tasks if task.split == split), key=lambda task: task.id)
+        order = Random(identity(name, seed, split)).sample(range(len(mine)), min(size, len(mine)))
+        found += [mine[i] for i in order]
+    return found
+
+
+def boxed(solution: str) -> str | None:
+    """What stands in the last ``\\boxed{...}``, braces balanced; None without one."""
+    start = solution.rfind("\\boxed{")
+    if start < 0:
+        return None
+    start += len("\\boxed{")
+    depth = 1
+    for end in range(start, len(solution)):
+        depth += {"{": 1, "}": -1}.get(solution[end], 0)
+        if depth == 0:
+            return solution[start:end]
+    return None
+
+
+def _tasks(name: str, source: Source, pools: Mapping[str, Iterable[Row]]) -> Iterator[Task]:
+    held = {split for split in ("dev", "test") if split in pools}
+    seen: set[str] = set()
+    for pool, rows in pools.items():
+        for number, row in enumerate(rows, 1):
+            missing = [column for column in source.columns if row.get(column) is None]
+            if missing:
+                raise UserError(
+                    f"row {number} of {name} ({pool}) has no {missing[0]!r}, only {sorted(row)}",
+                    f"give rows with {', '.join(source.columns)}",
+                )
+            question, answer = source.read(row)
+            question = str(question).strip()
+            task = identity(name, question)
+            if not question or task in seen:
+                continue
+            seen.add(task)
+            meta: dict[str, Any] = {"family": source.family, "kind": source.kind}
+            if source is OWN:
+                meta = {"family": row.get("family", ""), "kind": row.get("kind", _kind(answer))}
+            language = str(row.get("language") or "en")
+            yield Task(task, question, _split(pool, task, held), answer, language, meta)
+
+
+def _split(pool: str, task: str, held: set[str]) -> Split:
+    """The split of a task from ``pool``; what is not held apart is drawn by the task's id."""
+    if pool == "test":
+        return "test"
+    if pool == "dev":
+        return "dev"
+    share = int(task[:8], 16) % 10
+    if "dev" not in held and share == 0:
+        return "dev"
+    return "test" if "test" not in held and share in (1, 2) else "train"
+
+
+def _kind(answer: str | None) -> str:
+    from text.numbers import parse
+
+    return "number" if answer is not None and parse(answer) is not None else "text"
+
+
+def _pool(name: str) -> str:
+    """``train``, ``dev`` or ``test``, by the name of a hub's split or of a file."""
+    stem = name.lower()
+    if "test" in stem:
+        return "test"
+    return "dev" if "dev" in stem or "val" in stem else "train"
+
+
+def _files(path: Path) -> dict[str, list[Row]]:
+    """The rows of a file, or of a folder's files by the split in their names."""
+    if path.is_dir():
+        paths = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES)
+    else:
+        paths = [path] if path.is_file() else []
+    if not paths:
+        remedy = f"give a {', '.join(SUFFIXES)} file or a folder of them"
+        raise UserError(f"no data in {path}", remedy)
+    pools: dict[str, list[Row]] = {}
+    for one in paths:
+        pools.setdefault(_pool(one.stem), []).extend(_rows(one))
+    return pools
+
+
+def _rows(path: Path) -> list[Row]:
+    try:
+        if path.suffix == ".jsonl":
+            lines = path.read_text(encoding="utf-8").splitlines()
+            return [json.loads(line) for line in lines if line.strip()]
+        if path.suffix == ".json":
+            rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))
+            return rows
+        if path.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            table: list[Row] = pq.read_table(path).to_pylist()
+            return table
+        import csv
+
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"{path} cannot be read ({str(error).splitlines()[0]})", "give a valid file"
+        ) from error
+
+
+def _hub(name: str, source: Source) -> dict[str, list[Row]]:
+    """Every split of every part of a data set on the hub, or of its cached copy."""
+    from datasets import load_dataset
+
+    pools: dict[str, list[Row]] = {}
+    for part in source.parts:
+        try:
+            found = load_dataset(source.hub, part or None)
+        except Exception as error:  # the library raises what its backends raise
+            raise UserError(
+                f"{source.hub} cannot be loaded ({type(error).__name__})",
+                f"go online, or give the files: --task {name}:FOLDER",
+            ) from error
+        extra = {"language": part} if name == "mgsm" else {}
+        for split, rows in found.items():
+            pools.setdefault(_pool(str(split)), []).extend({**row, **extra} for row in rows)
+    return pools
