@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from scenes.graph import Room, SceneGraph
 
-WALLED = frozenset({"against-wall", "on-wall", "in-corner"})
+WALLED = frozenset({"against-wall", "on-wall", "in-corner", "in-centre"})
 FURNISHED = 3
 """So many things on the floor make a room."""
 FILLED = 0.3

@@ -62,6 +62,8 @@ class Support:
     x: tuple[float, float] = (-math.inf, math.inf)
     y: tuple[float, float] = (-math.inf, math.inf)
     z: float = 0.0
+    overhang: float = 0.0
+    """The share of half its size by which what rests may reach beyond the edges."""
 
 
 class Problem:
@@ -123,7 +125,7 @@ class Problem:
         size = self.size * scale.unsqueeze(-1)
         location = torch.zeros(*free.at.shape[:-1], 3)
         yaw = free.yaw
-        for members, hosts, rect, height in self.levels:
+        for members, hosts, rect, height, inner in self.levels:
             at = free.at[..., members, :]
             if hosts is None:
                 z = height.expand(at.shape[:-1])
@@ -135,6 +137,7 @@ class Problem:
             c, s = turn.cos().abs(), turn.sin().abs()
             reach = torch.stack([c * half[..., 0] + s * half[..., 1],
                                  s * half[..., 0] + c * half[..., 1]], -1)  # fmt: skip
+            reach = reach * inner.unsqueeze(-1)
             grown = scale[..., hosts].unsqueeze(-1)
             low, high = rect[:, :, 0] * grown + reach, rect[:, :, 1] * grown - reach
             middle = (low + high) / 2
@@ -267,7 +270,7 @@ class Problem:
             )  # fmt: skip
         return found
 
-    def _levels(self) -> list[tuple[Tensor, Tensor | None, Tensor, Tensor]]:
+    def _levels(self) -> list[tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor]]:
         """What stands on the floor, then what stands on that, and so on."""
         depth = {-1: -1}
         left = set(range(self.count))
@@ -283,7 +286,8 @@ class Problem:
             rect = torch.tensor([[s.x, s.y] for s in mine])
             height = torch.tensor([s.z for s in mine])
             hosts = torch.tensor([s.host for s in mine]) if level else None
-            found.append((torch.tensor(members), hosts, rect, height))
+            inner = torch.tensor([1 - s.overhang for s in mine])
+            found.append((torch.tensor(members), hosts, rect, height, inner))
         return found
 
     def _groups(self) -> list[Group]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,10 @@ from scenes.graph import Surface
 if TYPE_CHECKING:
     from scenes.layout.problem import Problem, Support
 
+FULL = 0.4
+"""The share of a surface from which it is full: things have to be set beside one another."""
+OVERHANG = 0.5
+"""The share of its half width by which a thing may then reach beyond an edge."""
 HANG = 0.5
 """Metres over what it hangs above, where there is no ceiling."""
 
@@ -35,7 +40,7 @@ def supports(problem: Problem) -> list[Support]:
             host.setdefault(members[0], (members[1], said.kind))
         elif said.kind == "stack":
             for below, above in pairwise(members):
-                host.setdefault(above, (below, "on"))
+                host.setdefault(above, (below, "stack"))
         elif said.kind == "on-wall":
             wanted = float(said.options.get("height", 1.5)) - sizes[members[0]][2] / 2
             top = problem.room.height - sizes[members[0]][2] if problem.room else wanted
@@ -55,7 +60,7 @@ def supports(problem: Problem) -> list[Support]:
             found.append(_resting(problem, i, on, how, load))
         else:
             found.append(Support(-1, z=height.get(i, 0.0)))
-    return found
+    return _spilling(problem, found)
 
 
 def _resting(
@@ -69,7 +74,9 @@ def _resting(
     floor = Surface(x=(-w / 2, w / 2), y=(-d / 2, d / 2), z=min(0.02, h))
     top = floor.model_copy(update={"z": h})
     offers = list(problem.offers[on])
-    if how == "inside":
+    if how == "stack":  # on top of what may itself be open
+        offers = [top]
+    elif how == "inside":
         offers = [s for s in offers if s.clearance is not None] or [floor]
     else:
         offers = offers or [top]
@@ -88,6 +95,19 @@ def _resting(
     load[on, chosen] = load.get((on, chosen), 0.0) + 1.3 * width * depth
     s = offers[chosen]
     return Support(on, s.x, s.y, s.z)
+
+
+def _spilling(problem: Problem, found: list[Support]) -> list[Support]:
+    """Where a surface is full, what stands on it may reach beyond its edges."""
+    load: dict[Support, float] = {}
+    for i, s in enumerate(found):
+        load[s] = load.get(s, 0.0) + problem.sizes[i][0] * problem.sizes[i][1]
+    return [
+        replace(s, overhang=OVERHANG)
+        if s.host >= 0 and load[s] > FULL * (s.x[1] - s.x[0]) * (s.y[1] - s.y[0])
+        else s
+        for s in found
+    ]
 
 
 def _no_circle(name: str, problem: Problem, host: dict[int, int]) -> None:

@@ -23,6 +23,35 @@ class Group:
 
 
 @dataclass
+class Clause:
+    """What has been read of a clause and waits for more."""
+
+    run: list[Group] = field(default_factory=list)
+    """Groups named in a row, of which nothing has been said yet."""
+    subject: list[Group] = field(default_factory=list)
+    last: list[Group] = field(default_factory=list)
+    pending: tuple[str, list[Group]] | None = None
+    inverted: tuple[str, list[Group]] | None = None
+    """Hosts named before their subject: "on the table is a lamp"."""
+    holder: Group | None = None
+    """What stands before "with"."""
+    held: list[Group] = field(default_factory=list)
+    """What was named after "with", of which nothing else has been said."""
+    halves: list[Group] = field(default_factory=list)
+    separated: bool = False
+    listed: bool = False
+    """The last separator was a bare comma."""
+    closed: bool = False
+    """It was said how what is held lies to its holder: after a comma it holds no more."""
+    place: str = ""
+    """A place named before what is there: "along the wall stands a desk"."""
+    verb: bool = False
+    gap: float | None = None
+    first: Group | None = None
+    """The first that was named: what the next sentence is likely to be about."""
+
+
+@dataclass
 class Cast:
     """Assets in the order in which they were named, and the groups that they were named in."""
 

@@ -16,20 +16,23 @@ GROUPS: dict[tuple[str, ...], int] = {
     ("a", "group", "of"): 0, ("a", "bunch", "of"): 0, ("a", "number", "of"): 0,
 }  # fmt: skip
 """Ways to say a number of things; 0 leaves it to what follows."""
+VERY = frozenset("right directly just straight".split())
+"""Words before a connector that only stress it, as in "right behind"."""
 DEFINITE = frozenset("the this that these those its their his her my our your both all".split())
 SHAPES: dict[tuple[str, ...], str] = {
     ("row", "of"): "row", ("line", "of"): "row", ("rows", "of"): "grid", ("grid", "of"): "grid",
     ("stack", "of"): "stack", ("pile", "of"): "stack", ("tower", "of"): "stack",
-    ("column", "of"): "column", ("circle", "of"): "ring", ("ring", "of"): "ring",
+    ("rows", "with"): "grid", ("column", "of"): "column",
+    ("circle", "of"): "ring", ("ring", "of"): "ring",
 }  # fmt: skip
 """Arrangements of the things that follow."""
 FILLERS = frozenset(
     """is are was were be being been stands stand standing sits sit sitting lies lie lying rests
     rest resting hangs hang hanging placed put positioned located set arranged there here which
-    that who has have having contains contain containing holds hold featuring including includes
+    that who has have having contains contain containing featuring including includes
     include please create make show build draw render place add want would like i we you can see
     directly just also exactly closely neatly evenly right-hand then so very quite really where
-    together up of own immediately slightly""".split()
+    together up of own immediately slightly imagine too""".split()
 )
 """Words that say nothing about what is where."""
 OPENING = (
@@ -63,6 +66,8 @@ CONNECTORS: dict[str, str] = {
     "between": "between", "in between": "between", "among": "between",
     "around": "around", "surrounding": "around", "all around": "around",
     "at": "at",
+    "holds": "holds", "hold": "holds", "carries": "holds", "carry": "holds",
+    "supports": "holds", "support": "holds",
     "surrounded by": "surrounded-by", "encircled by": "surrounded-by",
     "above": "above", "over": "above", "hanging over": "above", "hanging above": "above",
     "on either side of": "flanking", "on both sides of": "flanking", "on each side of": "flanking",

@@ -60,7 +60,9 @@ def read(tokens: Sequence[Token], at: int) -> tuple[Phrase, int] | None:
             continue
         if token.kind != "word":
             break
-        ahead = tuple(t.text if t.kind == "word" else "" for t in tokens[at : at + 3])
+        ahead = tuple(
+            t.text if t.kind == "word" or t.text == "with" else "" for t in tokens[at : at + 3]
+        )
         grouped = next(
             (g for g in sorted(GROUPS, key=len, reverse=True) if ahead[: len(g)] == g), None
         )
@@ -96,7 +98,11 @@ def read(tokens: Sequence[Token], at: int) -> tuple[Phrase, int] | None:
         word = tokens[at].text
         # "a TV stand", but "two chairs stand".
         a_stand = word == "stand" and words and singular(words[-1]) == words[-1]
-        if (word in FILLERS and not a_stand) or word in PRONOUNS or (words and word in NUMBERS):
+        # "a trash can", but "a chair can be seen".
+        behind = tokens[at + 1].text if at + 1 < len(tokens) else ""
+        a_can = word == "can" and words and behind not in ("be", "see")
+        filler = word in FILLERS and not (a_stand or a_can)
+        if filler or word in PRONOUNS or (words and word in NUMBERS):
             break
         if words and word in DEFINITE:
             break
@@ -108,7 +114,7 @@ def read(tokens: Sequence[Token], at: int) -> tuple[Phrase, int] | None:
         if after is not None and tokens[at].kind == "word":
             tail, at = ["of", *after[0].words], after[1]
     unused: list[str] = []
-    while len(words) > 1 and _no_noun(words[-1]):
+    while len(words) > 1 and no_noun(words[-1]):
         unused.insert(0, words.pop())
     if not words or at == start:
         return None
@@ -143,8 +149,8 @@ def _compound(word: str) -> int | None:
     return None
 
 
-def _no_noun(word: str) -> bool:
-    """A verb or adverb that came after the noun: "a lamp glowing softly"."""
+def no_noun(word: str) -> bool:
+    """A verb or an adverb by its ending: "a lamp glowing softly"."""
     return word.endswith(("ing", "ed", "ly")) and word not in _NOUNS and len(word) > 4
 
 

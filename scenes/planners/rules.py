@@ -12,14 +12,14 @@ whatever is named is looked for in the index. Words that it cannot use are told.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from common.errors import UserError
 from scenes.graph import Relation, Room, SceneGraph
 from scenes.planners import Plan, phrases
 from scenes.planners import tokens as lexer
 from scenes.planners.arrange import flank, place, relate, say, shaped
-from scenes.planners.cast import Cast, Group
+from scenes.planners.cast import Cast, Clause, Group
 from scenes.planners.lexicon import (
     BIG,
     DEFINITE,
@@ -40,30 +40,9 @@ from scenes.planners.tokens import Token
 SURROUNDINGS = frozenset("wall floor ground ceiling corner grass lawn sky side front back".split())
 ON_WALLS = frozenset("picture painting poster mirror clock photograph".split())
 HANGING = frozenset({"chandelier"})
+TURNED = {"surrounded-by": "around", "flanked-by": "flanking", "holds": "on"}
+"""Connectors whose host comes first, and what they are the other way round."""
 EXAMPLE = 'name things, as in "a table with four chairs around it"'
-
-
-@dataclass
-class Clause:
-    """What has been read of a clause and waits for more."""
-
-    run: list[Group] = field(default_factory=list)
-    """Groups named in a row, of which nothing has been said yet."""
-    subject: list[Group] = field(default_factory=list)
-    last: list[Group] = field(default_factory=list)
-    pending: tuple[str, list[Group]] | None = None
-    inverted: tuple[str, Group] | None = None
-    """A host named before its subject: "on the table is a lamp"."""
-    holder: Group | None = None
-    """What stands before "with"."""
-    held: list[Group] = field(default_factory=list)
-    """What was named after "with", of which nothing else has been said."""
-    halves: list[Group] = field(default_factory=list)
-    separated: bool = False
-    verb: bool = False
-    gap: float | None = None
-    first: Group | None = None
-    """The first that was named: what the next sentence is likely to be about."""
 
 
 class Rules:
@@ -119,11 +98,14 @@ class _Reading:
         at = 0
         while at < len(tokens):
             token = tokens[at]
-            if token.kind == "connector":
+            if token.kind == "connector" and self._turned(c, tokens, at):
+                at += 1
+            elif token.kind == "connector":
                 self._connect(c, token)
             elif token.kind == "place":
                 self._place(c, token)
             elif token.kind in ("and", "comma"):
+                c.listed = token.kind == "comma"
                 c.separated = True
             elif token.kind == "measure" and phrases.read(tokens, at) is None:
                 if not token.lengths[0][0]:
@@ -140,7 +122,7 @@ class _Reading:
                 and not (token.text == "one" and phrases.read(tokens, at) is not None)
             ):
                 self._pronoun(c, token.text)
-            elif token.kind == "word" and token.text in FILLERS:
+            elif token.kind == "word" and (token.text in FILLERS or _verb(c, tokens, at)):
                 c.verb = c.verb or token.text in ("is", "are", "stand", "stands", "sit", "sits")
             else:
                 read = phrases.read(tokens, at)
@@ -182,7 +164,7 @@ class _Reading:
         if c.pending is not None:
             kind, subjects = c.pending
             if not subjects:
-                c.inverted = (kind, group)
+                c.inverted = (kind, [*c.halves, group])
             else:
                 hosts = [*c.halves, group]
                 self._say(c, kind, subjects, hosts)
@@ -190,16 +172,29 @@ class _Reading:
             c.pending, c.halves = None, []
             c.last, c.run = [group], []
         elif c.inverted is not None:
-            kind, host = c.inverted
-            self._say(c, kind, [group], [host])
+            kind, hosts = c.inverted
+            self._say(c, kind, [group], hosts)
             c.last = c.subject = [group]
         else:
             if c.run and not c.separated:
                 c.run = []
+            if c.closed and c.separated:
+                self._attach(c)
             if c.holder is not None:
                 c.held.append(group)
+            if c.place:
+                self.relations += place(c.place, group.ids, c.gap)
             c.run.append(group)
         c.separated = c.verb = False
+
+    def _turned(self, c: Clause, tokens: list[Token], at: int) -> bool:
+        """Whether "a desk and behind it a chair" is read here: "it" is what was just named."""
+        if not c.separated or not c.run or at + 2 >= len(tokens):
+            return False
+        if tokens[at + 1].text not in ("it", "them") or phrases.read(tokens, at + 2) is None:
+            return False
+        c.inverted, c.run, c.separated = (tokens[at].value, c.run[-1:]), [], False
+        return True
 
     def _connect(self, c: Clause, token: Token) -> None:
         kind = token.value
@@ -220,7 +215,9 @@ class _Reading:
             subjects = c.subject
         else:
             subjects = c.last
+        c.closed = c.closed or any(g in c.held for g in subjects)
         c.held = [g for g in c.held if g not in subjects]
+        c.place = ""
         if c.inverted is not None and c.run == []:
             c.inverted = None
         c.pending, c.run, c.separated = (kind, subjects), [], False
@@ -229,7 +226,7 @@ class _Reading:
         """Which of the groups named in a row a connector speaks of: the last, or all of them."""
         if len(c.run) == 1:
             return c.run
-        together = c.verb or len(c.run) == 2
+        together = c.verb or (len(c.run) == 2 and not c.listed)
         fits = kind not in ("on", "inside") or not any(g.head in BIG for g in c.run[:-1])
         alone = c.holder is None or c.verb
         return c.run if together and fits and alone else c.run[-1:]
@@ -256,6 +253,8 @@ class _Reading:
                 self.relations += relate("on", ids, host.ids, (chosen[0].head, host.head))
         elif ids:
             self.relations += place(token.value, ids, c.gap)
+        elif kind in ("against-wall", "on-wall", "in-corner", "in-centre"):
+            c.place = token.value
         elif not chosen and kind:
             self.unused.append(token.text)
         c.held = [g for g in c.held if g not in chosen]
@@ -268,7 +267,7 @@ class _Reading:
             if word == "each" and (c.run or c.last):
                 last = (c.run or c.last)[-1]
                 c.last = [Group(last.ids, replace(last.phrase, each=True))]
-                c.run = []
+                c.run, c.separated = [], False
             return
         found = c.holder if c.pending is not None and c.holder is not None else None
         subjects = c.pending[1] if c.pending else []
@@ -320,17 +319,17 @@ class _Reading:
     # Saying
 
     def _say(self, c: Clause, kind: str, subjects: list[Group], hosts: list[Group]) -> None:
-        if kind in ("surrounded-by", "flanked-by"):
-            kind = "around" if kind == "surrounded-by" else "flanking"
-            subjects, hosts = hosts, subjects
+        if kind in TURNED:
+            kind, subjects, hosts = TURNED[kind], hosts, subjects
         on = [i for h in hosts for i in h.ids]
         for n, group in enumerate(subjects):
-            if any(h.phrase.each for h in hosts) and kind != "flanking":
-                subjects[n] = group = self.cast.copied(group, len(on))
-            elif kind == "flanking" and len(group.ids) == 1 and len(subjects) == 1:
-                subjects[n] = group = self.cast.copied(group, 2)
             if set(group.ids) & set(on):
                 continue
+            if any(h.phrase.each for h in hosts) and kind != "flanking":
+                each = 1 if group.phrase.definite else len(group.ids)
+                subjects[n] = group = self.cast.copied(group, each * len(on))
+            elif kind == "flanking" and len(group.ids) == 1 and len(subjects) == 1:
+                subjects[n] = group = self.cast.copied(group, 2)
             self.relations += relate(kind, group.ids, on, (group.head, hosts[-1].head), c.gap)
         c.gap = None
 
@@ -341,7 +340,7 @@ class _Reading:
         for group in c.held:
             host = c.holder
             if host.phrase.each:
-                group = self.cast.copied(group, len(host.ids))
+                group = self.cast.copied(group, len(group.ids) * len(host.ids))
             if group.head in SEATS and host.head in TABLES:
                 kind = "around"
             elif host.head in TABLES or (host.head not in SEATS and group.head not in BIG):
@@ -350,7 +349,7 @@ class _Reading:
                 kind = "on" if group.head not in BIG else "near"
             self.relations += relate(kind, group.ids, host.ids, (group.head, host.head))
             self.cast.notes.append(f"{host.phrase.what} with {group.phrase.what}: taken as {kind}")
-        c.held, c.holder = [], None
+        c.held, c.holder, c.closed = [], None, False
 
     def _habits(self) -> None:
         """What anybody means who says nothing: chairs go to the table, pictures to the wall."""
@@ -368,6 +367,13 @@ class _Reading:
                 self.cast.notes.append(f"{group.phrase.what}: hung on a wall")
             elif group.head in HANGING and tables:
                 self.relations += [say("above", i, tables[0].ids[0]) for i in free]
+
+
+def _verb(c: Clause, tokens: list[Token], at: int) -> bool:
+    """A participle alone after a verb: "they are lined up", but "there are painted chairs"."""
+    after = tokens[at + 1] if at + 1 < len(tokens) else None
+    thing = after is not None and after.kind == "word" and after.text not in FILLERS
+    return c.verb and not thing and phrases.no_noun(tokens[at].text)
 
 
 def _once(relations: list[Relation]) -> list[Relation]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from scenes.planners.lexicon import CONNECTORS, DIMENSIONS, LENGTHS, PLACES
+from scenes.planners.lexicon import CONNECTORS, DIMENSIONS, LENGTHS, PLACES, VERY
 
 Kind = Literal["word", "connector", "place", "measure", "and", "comma", "stop"]
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)?|[^\W\d_]+(?:[-'’][^\W\d_]+)*|[.;:!?,\n×]", re.UNICODE)
@@ -65,6 +65,9 @@ def _phrase(words: list[str], at: int) -> tuple[Token, int] | None:
         if tuple(words[at : at + len(phrase)]) == phrase:
             # "on the left side of", "in the corner sofa": a place that goes on is none.
             return Token(kind, " ".join(phrase), value), len(phrase)
+    if words[at] in VERY and at + 1 < len(words):
+        found = _phrase(words, at + 1)
+        return (found[0], found[1] + 1) if found and found[0].kind == "connector" else None
     return None
 
 

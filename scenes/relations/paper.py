@@ -184,7 +184,7 @@ def repetition(p: Poses, axis: str, spacing: float, tolerance: float) -> Tensor:
     if spacing:
         far = length(typical.squeeze(-2))
         uneven = uneven + ((far - spacing) / tolerance).square()
-    turned = (1 - (p.yaw[..., 1:] - p.yaw[..., :-1]).cos()).mean(-1) / 2
+    turned = 2 * (1 - (p.yaw[..., 1:] - p.yaw[..., :-1]).cos()).mean(-1)
     return 1 / (1 + uneven + turned)
 
 

@@ -14,6 +14,8 @@ from scenes.relations import relation
 from scenes.relations.boxes import Poses, gap, gap_3d, length, overlap_area, overlap_height, unit
 from scenes.relations.paper import near, rotation
 
+EDGE = 0.7
+"""The share of an edge, around its middle, that one sits at and does not sit past."""
 TOUCH = 0.02
 """Metres within which things touch."""
 
@@ -128,19 +130,32 @@ def between(p: Poses) -> Tensor:
 
 @relation("facing", assets=(2, 2), host="last")
 def facing(p: Poses) -> Tensor:
-    """a looks at the host: (cosine + 1) / 2 of the angle that it is off."""
+    """a looks at the host: the square of (cosine + 1) / 2 of the angle that it is off."""
     return looks_at(p.one(0), p.one(1))
 
 
 def looks_at(a: Poses, b: Poses) -> Tensor:
-    return ((unit(b.plan - a.plan) * a.forward).sum(-1) + 1) / 2
+    """Towards the middle, or squarely at the nearest edge, as people sit at a long table.
+
+    Squared, since 37 degrees off would hold otherwise, and nobody calls that looking at something.
+    """
+    local, inner = a.seen_from(b), EDGE * b.half
+    near_x, near_y = (torch.minimum(torch.maximum(local, -inner), inner) - local).unbind(-1)
+    edge = near_x.unsqueeze(-1) * b.right - near_y.unsqueeze(-1) * b.forward
+    ways = torch.stack([b.plan - a.plan, edge], -2)
+    return (((unit(ways) * a.forward.unsqueeze(-2)).sum(-1) + 1) / 2).amax(-1).square()
 
 
 @relation("around", assets=(2, 100), options={"distance": 0.3}, host="last", group=True)
 def around(p: Poses, distance: float) -> Tensor:
-    """Evenly around the host, close to it, each looking at it; one alone stands at its side."""
+    """Evenly around the host, close to it, each looking at it; one alone stands at its side.
+
+    The mean of those that sit there and the worst count alike: of six chairs one turned away is
+    not a sixth of a fault.
+    """
     close = near(gap_3d(p.guests, p.host), distance, 0.5).mean(-1)
-    looks = looks_at(p.guests, p.host).mean(-1)
+    each = looks_at(p.guests, p.host)
+    looks = (each.mean(-1) + each.amin(-1)) / 2
     even = rotation(p, 0.6) if p.count > 2 else torch.ones_like(close)
     return close * looks * even
 

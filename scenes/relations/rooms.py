@@ -151,7 +151,7 @@ def grid(p: Poses, columns: float, spacing: float, tolerance: float) -> Tensor:
     spread = place.square().sum(0) > 0
     tight = torch.where(spread, (clear - step).clamp(min=0), torch.zeros_like(step)).sum(-1)
     off = (at - place * step.unsqueeze(-2)).square().sum(-1).mean(-1) / tolerance**2
-    turned = (1 - (p.yaw[..., 1:] - p.yaw[..., :-1]).cos()).mean(-1) / 2
+    turned = 2 * (1 - (p.yaw[..., 1:] - p.yaw[..., :-1]).cos()).mean(-1)
     return 1 / (1 + off + turned + (tight / tolerance).square())
 
 

@@ -127,6 +127,23 @@ CASES: dict[str, str] = {
     "a kitchen table surrounded by two chairs, with a bowl of fruit in the middle": (
         "around(chair-1, chair-2, table); on(bowl, table)"
     ),
+    "a desk and behind it a chair": "behind(chair, desk); proximity(chair, desk, distance=1.0)",
+    "a bed, two dressers, each with a cup on it": "on(cup, dresser-1); on(cup-2, dresser-2)",
+    "two tables with two chairs around each table, a plant and a lamp": (
+        "around(chair-1, chair-2, table-1); around(chair-3, chair-4, table-2)"
+    ),
+    "There are two desks. A lamp stands on each desk.": "on(lamp, desk-1); on(lamp-2, desk-2)",
+    "Along the back wall stands a desk.": "against-wall(desk, wall=back)",
+    "In the left corner of the room there is a plant": "in-corner(plant, corner=left)",
+    "A cabinet holds two cups.": "on(cup-1, cabinet); on(cup-2, cabinet)",
+    "Three plants are lined up in a row.": "repetition(plant-1, plant-2, plant-3, axis=x)",
+    "A clock is mounted on the right wall.": "on-wall(clock, wall=right)",
+    "A dog is right behind a trash can.": ("behind(dog, can); proximity(dog, can, distance=1.0)"),
+    "There are two rows with two desks each.": (
+        "grid(desk-1, desk-2, desk-3, desk-4, columns=2.0)"
+    ),
+    "Between the bed and a desk there is a chair": "between(chair, bed, desk)",
+    "a plant, a cup on a cabinet": "on(cup, cabinet)",
     "a cabinet that stands left of the sofa": (
         "left-of(cabinet, sofa); proximity(cabinet, sofa, distance=1.0)"
     ),

@@ -1,0 +1,303 @@
+"""How the benchmark says things: three phrasings of each fact for each split, none in two splits.
+
+``{a}`` is the subject, ``{b}`` and ``{c}`` are hosts, in capitals at the beginning of a sentence;
+``{be}`` and other verbs agree with the subject, ``{be_b}`` with the first host. ``{h}`` is the host
+in the singular, ``{v}`` a number, ``{w}`` a wall or a corner. The first phrasing of a split is a
+noun phrase of a list, the others are sentences.
+
+What a planner is mended by are the phrasings of train and dev; those of test were written at the
+same time as them and are looked at by nobody but the evaluation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+Three = tuple[str, str, str]
+
+
+def _sides(*phrases: str) -> dict[str, tuple[Three, Three, Three]]:
+    """The same nine phrases for left and right."""
+    found = {}
+    for side in ("left", "right"):
+        nine = [p.replace("SIDE", side).replace("Side", side.capitalize()) for p in phrases]
+        found[f"{side}-of"] = (_three(nine[:3]), _three(nine[3:6]), _three(nine[6:]))
+    return found
+
+
+def _three(phrases: list[str]) -> Three:
+    first, second, third = phrases
+    return first, second, third
+
+
+PHRASINGS: dict[str, tuple[Three, Three, Three]] = {
+    "exists": (
+        ("{a}", "There {be} {a}.", "{A} {stand} there."),
+        ("also {a}", "There {be} also {a}.", "{A} {be} there, too."),
+        ("as well as {a}", "{A} {be} part of it.", "You also see {a}."),
+    ),
+    "on": (
+        ("{a} on {b}", "{A} {stand} on {b}.", "On {b} there {be} {a}."),
+        ("{a} on top of {b}", "{A} {be} placed on {b}.", "{B} {hold_b} {a}."),
+        ("{b} with {a} on it", "{A} {rest} on top of {b}.", "On top of {b} {sit} {a}."),
+    ),
+    **_sides(
+        "{a} to the SIDE of {b}", "{A} {stand} SIDE of {b}.", "To the SIDE of {b} there {be} {a}.",
+        "{a} on the SIDE of {b}", "{A} {be} to the SIDE of {b}.",
+        "On the SIDE side of {b} {be} {a}.",
+        "{a} SIDE of {b}", "{A} {have} been placed on the SIDE side of {b}.",
+        "Side of {b} {stand} {a}.",
+    ),
+    "in-front-of": (
+        ("{a} in front of {b}", "{A} {stand} in front of {b}.", "In front of {b} there {be} {a}."),
+        ("{b} and in front of it {a}", "{A} {be} placed in front of {b}.",
+         "In front of {b} {be} {a}."),
+        ("{b} with {a} in front of it", "{A} can be found in front of {b}.",
+         "Directly in front of {b} {stand} {a}."),
+    ),
+    "behind": (
+        ("{a} behind {b}", "{A} {stand} behind {b}.", "Behind {b} there {be} {a}."),
+        ("{b} and behind it {a}", "{A} {be} right behind {b}.", "Behind {b} {be} {a}."),
+        ("{b} with {a} behind it", "{A} {have} been put behind {b}.",
+         "At the back of {b} {stand} {a}."),
+    ),
+    "beside": (
+        ("{a} next to {b}", "{A} {stand} beside {b}.", "Next to {b} there {be} {a}."),
+        ("{a} beside {b}", "{A} {be} right next to {b}.", "Beside {b} {stand} {a}."),
+        ("{a} by the side of {b}", "{A} {have} been put next to {b}.", "Adjacent to {b} {be} {a}."),
+    ),
+    "near": (
+        ("{a} near {b}", "{A} {be} close to {b}.", "Near {b} there {be} {a}."),
+        ("{a} close to {b}", "{A} {stand} near {b}.", "Near to {b} {be} {a}."),
+        ("{a} not far from {b}", "{A} {be} placed near {b}.", "Close to {b} {stand} {a}."),
+    ),
+    "far": (
+        ("{a} far from {b}", "{A} {stand} far away from {b}.", "Far from {b} there {be} {a}."),
+        ("{a} far away from {b}", "{A} {be} placed away from {b}.", "Away from {b} {stand} {a}."),
+        ("{a} well away from {b}", "{A} {be} far from {b}.", "Far away from {b} {be} {a}."),
+    ),
+    "distance": (
+        ("{a} {v} metres from {b}", "{A} {stand} {v} metres from {b}.",
+         "{v} metres from {b} there {be} {a}."),
+        ("{a} {v} m away from {b}", "{A} {be} {v} m from {b}.",
+         "{v} metres away from {b} {stand} {a}."),
+        ("{a} at a distance of {v} metres from {b}", "{A} {be} placed {v} metres away from {b}.",
+         "{v} m from {b} {be} {a}."),
+    ),
+    "around": (
+        ("{b} with {a} around it", "{A} {stand} around {b}.", "Around {b} there {be} {a}."),
+        ("{a} around {b}", "{A} {be} arranged around {b}.", "{B} {be_b} surrounded by {a}."),
+        ("{b} surrounded by {a}", "{A} {be} placed all around {b}.",
+         "Evenly around {b} {stand} {a}."),
+    ),
+    "around-each": (
+        ("{b}, each with {a} around it", "There {be_b} {b}, each with {a} around it.",
+         "There {be_b} {b}. Around each {h} there {be} {a}."),
+        ("{b} with {a} around each {h}", "There {be_b} {b} and {a} around each {h}.",
+         "There {be_b} {b}. Each {h} is surrounded by {a}."),
+        ("{b}, each surrounded by {a}", "{B} {stand_b} there, each with {a} around it.",
+         "There {be_b} {b}. {A} {stand} around each {h}."),
+    ),
+    "on-each": (
+        ("{b} with {a} on each {h}", "There {be_b} {b}, each with {a} on it.",
+         "There {be_b} {b}. On each {h} there {be} {a}."),
+        ("{b}, each with {a} on it", "There {be_b} {b} and {a} on each {h}.",
+         "There {be_b} {b}. {A} {stand} on each {h}."),
+        ("{b} with {a} on each", "{B} {stand_b} there, each with {a} on top.",
+         "There {be_b} {b}. Each {h} has {a} on it."),
+    ),
+    "flank": (
+        ("{b} flanked by {a}", "{A} {stand} on either side of {b}.",
+         "On both sides of {b} there {be} {a}."),
+        ("{a} flanking {b}", "{A} {be} placed on both sides of {b}.", "{B} {be_b} flanked by {a}."),
+        ("{a} on either side of {b}", "{A} {be} set on each side of {b}.",
+         "At either side of {b} {stand} {a}."),
+    ),
+    "between": (
+        ("{a} between {b} and {c}", "{A} {stand} between {b} and {c}.",
+         "Between {b} and {c} there {be} {a}."),
+        ("{a} placed between {b} and {c}", "{A} {be} between {b} and {c}.",
+         "Between {b} and {c} {stand} {a}."),
+        ("{a} in between {b} and {c}", "{A} {be} located between {b} and {c}.",
+         "In between {b} and {c} {be} {a}."),
+    ),
+    "row": (
+        ("a row of {a}", "{A} {stand} in a row.", "There is a row of {a}."),
+        ("{a} in a row", "{A} {be} lined up in a row.", "There is a line of {a}."),
+        ("a line of {a}", "{A} {be} placed side by side.", "A row of {a} can be seen."),
+    ),
+    "grid": (
+        ("{v} rows of {a}", "There are {v} rows of {a}.", "{v} rows of {a} stand there."),
+        ("{v} rows of {a} each", "There are {v} rows with {a} each.", "We see {v} rows of {a}."),
+        ("{v} rows with {a} each", "{v} rows of {a} fill the place.",
+         "There are {v} rows, each of {a}."),
+    ),
+    "stack": (
+        ("a stack of {a}", "{A} {stand} on top of each other.", "There is a stack of {a}."),
+        ("{a} in a stack", "{A} {be} piled on top of each other.", "There is a pile of {a}."),
+        ("a pile of {a}", "{A} {be} put on top of each other.", "A tower of {a} stands there."),
+    ),
+    "against-wall": (
+        ("{a} against {w}", "{A} {stand} against {w}.", "Against {w} there {be} {a}."),
+        ("{a} along {w}", "{A} {be} placed along {w}.", "Along {w} {stand} {a}."),
+        ("{a} at {w}", "{A} {be} set against {w}.", "Up against {w} {be} {a}."),
+    ),
+    "on-wall": (
+        ("{a} on {w}", "{A} {hang} on {w}.", "On {w} there {be} {a}."),
+        ("{a} hanging on {w}", "{A} {be} mounted on {w}.", "On {w} {hang} {a}."),
+        ("{a} hung on {w}", "{A} {be} hanging on {w}.", "There {be} {a} on {w}."),
+    ),
+    "in-corner": (
+        ("{a} in {w}", "{A} {stand} in {w}.", "In {w} there {be} {a}."),
+        ("{a} in {w} of the room", "{A} {be} placed in {w}.", "In {w} of the room {stand} {a}."),
+        ("{a} tucked into {w}", "{A} {be} in {w} of the room.", "In {w} {sit} {a}."),
+    ),
+    "in-centre": (
+        ("{a} in the middle of the room", "{A} {stand} in the middle of the room.",
+         "In the middle of the room there {be} {a}."),
+        ("{a} in the centre of the room", "{A} {be} in the middle of the room.",
+         "In the centre of the room {stand} {a}."),
+        ("{a} at the centre of the room", "{A} {be} placed in the centre of the room.",
+         "In the very middle of the room {be} {a}."),
+    ),
+    "facing": (
+        ("{a} facing {b}", "{A} {face} {b}.", "There {be} {a} facing {b}."),
+        ("{a} turned towards {b}", "{A} {be} looking at {b}.", "Facing {b} there {be} {a}."),
+        ("{a} looking at {b}", "{A} {be} turned to {b}.", "Facing {b} {stand} {a}."),
+    ),
+    "opposite": (
+        ("{a} opposite {b}", "{A} {stand} opposite {b}.", "Opposite {b} there {be} {a}."),
+        ("{a} across from {b}", "{A} {be} opposite {b}.", "Across from {b} {stand} {a}."),
+        ("{a} directly opposite {b}", "{A} {be} placed across from {b}.", "Opposite {b} {be} {a}."),
+    ),
+    "under": (
+        ("{a} under {b}", "{A} {lie} under {b}.", "Under {b} there {be} {a}."),
+        ("{a} underneath {b}", "{A} {be} under {b}.", "Beneath {b} {lie} {a}."),
+        ("{a} beneath {b}", "{A} {be} spread underneath {b}.", "Underneath {b} {be} {a}."),
+    ),
+    "size": (
+        ("{a} {v} m {w}", "There {be} {a}, {v} m {w}.", "{A} {v} m {w} {stand} there."),
+        ("{a}, {v} metres {w}", "There {be} {a} that {be} {v} m {w}.", "{A} {be} {v} m {w}."),
+        ("{a} that {be} {v} m {w}", "There {be} {a} which {be} {v} metres {w}.",
+         "{A} {v} metres {w} can be seen."),
+    ),
+    "taller": (
+        ("{a} twice as tall as {b}", "{A} {be} twice as tall as {b}.",
+         "There {be} {a} twice as tall as {b}."),
+        ("{a} twice as high as {b}", "{A} {be} twice as high as {b}.",
+         "There {be} {a} twice as high as {b}."),
+        ("{a} that {be} twice as tall as {b}", "{A} {stand} there, twice as tall as {b}.",
+         "There {be} {a} which {be} twice as high as {b}."),
+    ),
+    "parallel": (
+        ("{a} parallel to {b}", "{A} {stand} parallel to {b}.", "Parallel to {b} there {be} {a}."),
+        ("{a} set parallel to {b}", "{A} {be} parallel to {b}.", "Parallel to {b} {stand} {a}."),
+        ("{a} placed parallel to {b}", "{A} {have} been set parallel to {b}.",
+         "Parallel to {b} {be} {a}."),
+    ),
+    "perpendicular": (
+        ("{a} perpendicular to {b}", "{A} {stand} perpendicular to {b}.",
+         "Perpendicular to {b} there {be} {a}."),
+        ("{a} at right angles to {b}", "{A} {be} perpendicular to {b}.",
+         "Perpendicular to {b} {stand} {a}."),
+        ("{a} at a right angle to {b}", "{A} {have} been set perpendicular to {b}.",
+         "At right angles to {b} {stand} {a}."),
+    ),
+}  # fmt: skip
+"""By fact, for train, dev and test."""
+OPENINGS: dict[Split, tuple[Three, Three]] = {
+    "train": (
+        ("A {room} with ", "A {room}. ", "This is a {room}. "),
+        ("A {place} with ", "A {place}. ", "This is a {place}. "),
+    ),
+    "dev": (
+        ("Show a {room} with ", "There is a {room}. ", "Imagine a {room}. "),
+        ("Show a {place} with ", "There is a {place}. ", "Imagine a {place}. "),
+    ),
+    "test": (
+        ("Create a {room} containing ", "We are in a {room}. ", "Picture a {room}. "),
+        ("Create a {place} containing ", "We are in a {place}. ", "Picture a {place}. "),
+    ),
+}
+"""How a text begins indoors, and how outdoors."""
+VERBS: dict[str, tuple[str, str]] = {
+    "be": ("is", "are"), "have": ("has", "have"), "stand": ("stands", "stand"),
+    "sit": ("sits", "sit"), "rest": ("rests", "rest"), "hold": ("holds", "hold"),
+    "hang": ("hangs", "hang"), "lie": ("lies", "lie"), "face": ("faces", "face"),
+}  # fmt: skip
+"""Of one, and of several."""
+NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing that is said: a key of :data:`PHRASINGS` with its nouns and numbers."""
+
+    kind: str
+    names: tuple[str, ...]
+    """Subject, then hosts."""
+    counts: tuple[int, ...]
+    """As they are said, so that "each with six chairs" is 6."""
+    value: str = ""
+    word: str = ""
+
+
+def tell(split: Split, way: int, outdoors: bool, place: str, facts: Sequence[Fact]) -> str:
+    """A text that says ``facts`` in turn, in phrasing ``way`` of a split."""
+    opening = OPENINGS[split][outdoors][way].format(room=place, place=place)
+    if place[0] in "aeiou":
+        opening = opening.replace(f"a {place}", f"an {place}").replace(f"A {place}", f"An {place}")
+    mentioned: set[str] = set()
+    at = SPLITS.index(split)
+    said = [_said(fact, PHRASINGS[fact.kind][at][way], mentioned) for fact in facts]
+    if way == 0:
+        return f"{opening}{', '.join(said[:-1])}{' and ' * (len(said) > 1)}{said[-1]}."
+    return opening + " ".join(said)
+
+
+def _said(fact: Fact, template: str, mentioned: set[str]) -> str:
+    """A template with its nouns: new ones with their number, others with the definite article."""
+    names = dict(zip("abc", zip(fact.names, fact.counts, strict=True), strict=False))
+    words = {key: _noun(name, count, name in mentioned) for key, (name, count) in names.items()}
+    mentioned.update(fact.names)
+    counts = {key: count for key, (_, count) in names.items()}
+
+    def fill(match: re.Match[str]) -> str:
+        key = match[1]
+        if key.lower() in words:
+            text = words[key.lower()]
+            return text[0].upper() + text[1:] if key.isupper() else text
+        if key == "h":
+            return fact.names[1]
+        if key in ("v", "w"):
+            return fact.value if key == "v" else fact.word
+        verb, _, of = key.partition("_")
+        return VERBS[verb][counts[of or "a"] > 1]
+
+    said = re.sub(r"\{(\w+)\}", fill, template)
+    return said[0].upper() + said[1:] if template[-1] == "." else said
+
+
+def _noun(name: str, count: int, known: bool) -> str:
+    noun = name if count == 1 else _plural(name)
+    if known:
+        return f"the {noun}"
+    if count == 1:
+        return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+    return f"{spoken(count)} {noun}"
+
+
+def spoken(count: int) -> str:
+    return NUMBERS[count] if count < len(NUMBERS) else str(count)
+
+
+def _plural(name: str) -> str:
+    special = {"shelf": "shelves", "man": "men", "woman": "women"}
+    first, _, last = name.rpartition(" ")
+    many = special.get(last) or last + ("es" if last[-1] in "xsh" else "s")
+    return f"{first} {many}".strip()
