@@ -27,6 +27,7 @@ class Generator(Protocol):
         top_p: float = 1.0,
         top_k: int = 0,
         max_new_tokens: int = 256,
+        stop: Sequence[str] = (),
         progress: Progress | None = None,
     ) -> list[Candidate]: ...
 
@@ -38,13 +39,17 @@ def candidate_id(task: Task, round: int, index: int, strategy: str = "sample") -
 
 @dataclass(frozen=True)
 class Sample:
-    """Propose by drawing ``n`` completions a task. Temperature 0 is greedy (use ``n=1``)."""
+    """Propose by drawing ``n`` completions a task. Temperature 0 is greedy (use ``n=1``).
+
+    A completion ends before the first of the texts in ``stop``, which it does not hold.
+    """
 
     n: int = 8
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
     max_new_tokens: int = 256
+    stop: tuple[str, ...] = ()
 
     def propose(self, policy: Generator, tasks: Sequence[Task], ctx: Context) -> list[Candidate]:
         """``n`` candidates for each task, task by task. Seeds: run, round, task and index."""
@@ -57,5 +62,6 @@ class Sample:
             top_p=self.top_p,
             top_k=self.top_k,
             max_new_tokens=self.max_new_tokens,
+            stop=self.stop,
             progress=ctx.progress,
         )

@@ -22,6 +22,7 @@ from common.errors import UserError
 from common.policies import Seeds, candidate_id
 from common.policies.likelihood import LogProbs, teacher_forced
 from common.policies.sampling import Sampled, Steer, sample
+from common.policies.stops import Stops, before
 from common.policies.weights import (
     LABEL_FILE,
     Snapshot,
@@ -254,29 +255,27 @@ class HFPolicy:
         n: int,
         seeds: Seeds,
         round: int = 0,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        top_k: int = 0,
-        max_new_tokens: int = 256,
-        progress: Progress | None = None,
+        stop: Sequence[str] = (),
+        **sampling: Any,
     ) -> list[Candidate]:
-        """``n`` candidates a task, task by task; ``meta["finished"]`` is false for a cut one."""
+        """``n`` candidates a task, task by task; ``meta["finished"]`` is false for a cut one.
+
+        The output ends before the first of the texts in ``stop``. ``sampling`` is the rest of
+        :meth:`sample`.
+        """
         groups = self.sample(
             [task.prompt for task in tasks],
             n=n,
             seeds=[seeds(task, index) for task in tasks for index in range(n)],
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            max_new_tokens=max_new_tokens,
-            progress=progress,
+            stop=stop,
+            **sampling,
         )
         return [
             Candidate(
                 id=candidate_id(task, round, index),
                 task=task.id,
                 round=round,
-                output=self.decode(one.ids),
+                output=before(self.decode(one.ids), stop),
                 logprob=one.logprob_sum,
                 tokens=one.tokens,
                 language=task.language,
@@ -296,12 +295,13 @@ class HFPolicy:
         top_p: float = 1.0,
         top_k: int = 0,
         max_new_tokens: int = 256,
+        stop: Sequence[str] = (),
         progress: Progress | None = None,
     ) -> list[list[Sampled]]:
         """``n`` completions a prompt as tokens; ``seeds`` has a number for each, prompt by prompt.
 
-        The very tokens that were drawn: text would not always come back as the same ones. Raises
-        :class:`UserError` for an empty prompt.
+        The very tokens that were drawn: text would not always come back as the same ones. Those
+        that spelt one of ``stop`` are among them. Raises :class:`UserError` for an empty prompt.
         """
         encoded = {prompt: self.encode_prompt(prompt) for prompt in set(prompts)}
         for prompt, ids in encoded.items():
@@ -320,6 +320,7 @@ class HFPolicy:
             seeds=seeds,
             batch_size=self.batch_size,
             steer=self.steer([p for p in prompts for _ in range(n)]) if self.steer else None,
+            stop=Stops(stop, self.decode) if stop else None,
             progress=progress,
         )
 

@@ -9,7 +9,8 @@ Three things ``transformers.generate`` does not give together:
   that it compares between policies and equals teacher forcing.
 * **No work for rows that have ended.** They leave the batch and its cache; keys and values are
   written into a buffer of the final size instead of being copied at every token; the samples of
-  one prompt share its prefill.
+  one prompt share its prefill, and different prompts that of what they begin with in common, such
+  as the worked examples before a question.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ they have drawn so far, (B, t), and the model's logits, (B, V), to scores, (B, V
 Called for every t in turn. Which tokens it forbids must not depend on the logits. A steer may offer
 a method ``forced`` that does the whole of :func:`forced_scores` at once."""
 
+Stop = Callable[[Sequence[int]], bool]
+"""Whether a completion with these tokens has come to its end, as by a text that nothing follows."""
+
 _COMPACT_BELOW = 0.85  # copying the cache costs about as much as a few steps: not for every row
 
 
@@ -40,7 +44,8 @@ class Sampled:
     """One completion. ``ids`` leaves out the end token, which ``tokens`` and ``logprob_sum`` count.
 
     ``logprob_sum`` is in nats, under the model's full distribution at temperature 1.
-    ``finished`` is false when the completion was cut at ``max_new_tokens``.
+    ``finished`` is false when the completion was cut at ``max_new_tokens``. One that a stop ended
+    holds and counts the tokens up to the one that brought the stop about, and none after it.
     """
 
     ids: list[int]
@@ -105,9 +110,10 @@ def sample(
     seeds: Sequence[int],
     batch_size: int = 64,
     steer: Steer | None = None,
+    stop: Stop | None = None,
     progress: Progress | None = None,
 ) -> list[list[Sampled]]:
-    """``n`` completions for each of ``prompts``, in order.
+    """``n`` completions for each of ``prompts``, in order, each up to its end token or ``stop``.
 
     ``seeds`` has one number for each completion, prompt by prompt. Temperature 0 takes the most
     likely token. ``top_k`` 0 and ``top_p`` 1 truncate nothing; both act after ``steer`` and the
@@ -134,7 +140,7 @@ def sample(
                 [np.random.Generator(np.random.Philox(seeds[row])).random(max_new_tokens)
                  for row in batch]
             )  # fmt: skip
-            drawn = _batch(model, texts, batch, torch.from_numpy(uniform), eos, pad, draw)
+            drawn = _batch(model, texts, batch, torch.from_numpy(uniform), eos, pad, draw, stop)
             for row, one in zip(batch, drawn, strict=True):
                 result[row] = one
             if progress is not None:
@@ -170,6 +176,7 @@ def _batch(
     eos: int,
     pad: int,
     draw: Callable[[Tensor, Tensor, Tensor, list[int]], tuple[Tensor, Tensor]],
+    stop: Stop | None,
 ) -> list[Sampled]:
     device = model.device
     steps = uniform_BT.shape[1]
@@ -177,21 +184,29 @@ def _batch(
     unique: dict[tuple[int, ...], int] = {}
     which = torch.tensor([unique.setdefault(tuple(p), len(unique)) for p in prompts], device=device)
     longest = max(map(len, unique))
-    ids_UP = torch.full((len(unique), longest), pad)
-    real_UP = torch.zeros((len(unique), longest), dtype=torch.bool)
-    for row, prompt in enumerate(unique):
-        ids_UP[row, longest - len(prompt) :] = torch.tensor(prompt)
-        real_UP[row, longest - len(prompt) :] = True
-    ids_UP, real_UP = ids_UP.to(device), real_UP.to(device)
 
     # Sliding windows and recurrent layers need the library's own cache and masks.
     plain = _full_attention(model.config)
+    # What all begin with is read once; padding comes between it and the rest of each prompt.
+    shared = _common(list(unique)) if plain and len(unique) > 1 else 0
+    ids_UP = torch.full((len(unique), longest), pad)
+    real_UP = torch.zeros((len(unique), longest), dtype=torch.bool)
+    for row, prompt in enumerate(unique):
+        start = longest - len(prompt) + shared
+        ids_UP[row, :shared], ids_UP[row, start:] = _tensors(prompt, shared)
+        real_UP[row, :shared] = real_UP[row, start:] = True
+    ids_UP, real_UP = ids_UP.to(device), real_UP.to(device)
     layers = functools.partial(_Buffer, longest + steps)
     cache = Cache(layer_class_to_replicate=layers) if plain else DynamicCache(config=model.config)
+    if shared:
+        model(
+            input_ids=ids_UP[:1, :shared], past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
+        _take(cache, torch.zeros(len(unique), dtype=torch.long, device=device))
     out = model(
-        input_ids=ids_UP,
+        input_ids=ids_UP[:, shared:],
         attention_mask=real_UP.long(),
-        position_ids=(real_UP.cumsum(1) - 1).clamp(min=0),
+        position_ids=(real_UP.cumsum(1) - 1).clamp(min=0)[:, shared:],
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
@@ -214,6 +229,9 @@ def _batch(
         tokens_BT[live[going], t] = token[going]
         logp_B[live[going]] += logp[going].double()
         ends = going & (token == eos)
+        if stop is not None:
+            told = [stop(ids) for ids in tokens_BT[live, : t + 1].tolist()]
+            ends |= going & torch.tensor(told, device=device)
         if ends.any():
             ended_B[live[ends]] = True
             length_B[live[ends]] = t + 1
@@ -237,7 +255,7 @@ def _batch(
     tokens, lengths = tokens_BT.tolist(), length_B.tolist()
     return [
         Sampled(
-            ids=tokens[row][: length - 1 if ended else length],
+            ids=tokens[row][: length - (ended and tokens[row][length - 1] == eos)],
             logprob_sum=logp,
             tokens=length,
             finished=ended,
@@ -294,6 +312,19 @@ def _full_attention(config: Any) -> bool:
         and not getattr(text, "sliding_window", None)
         and text._attn_implementation in ("sdpa", None)
     )
+
+
+def _common(prompts: Sequence[tuple[int, ...]]) -> int:
+    """How many tokens all prompts begin with, of which none may be a whole prompt."""
+    first, last = min(prompts), max(prompts)  # what these two share all others do
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
+    least = min(map(len, prompts)) - 1
+    return least if same is None else min(same, least)
+
+
+def _tensors(prompt: Sequence[int], at: int) -> tuple[Tensor, Tensor]:
+    whole = torch.tensor(prompt)
+    return whole[:at], whole[at:]
 
 
 def _take(cache: Any, rows: Tensor) -> None:

@@ -217,6 +217,7 @@ class ServedPolicy:
         top_p: float = 1.0,
         top_k: int = 0,
         max_new_tokens: int = 256,
+        stop: Sequence[str] = (),
         progress: Progress | None = None,
     ) -> list[Candidate]:
         """``n`` candidates a task, task by task. The seed is sent; servers may ignore it."""
@@ -232,6 +233,8 @@ class ServedPolicy:
                 "max_tokens": max_new_tokens,
                 "seed": seeds(task, index) % 2**31,
             }
+            if stop:
+                options["stop"] = list(stop)
             if top_k:
                 options["extra_body"] = {"top_k": top_k}
             if self.logprobs:

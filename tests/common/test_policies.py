@@ -12,7 +12,8 @@ import torch
 from common.errors import UserError
 from common.policies import Sample, candidate_id
 from common.policies.local import HFPolicy
-from common.records import Task
+from common.policies.stops import Stops, before
+from common.records import Candidate, Task
 from tests.common.tiny import WORDS, context, tiny_policy
 
 
@@ -139,3 +140,29 @@ def test_mistakes_are_the_users(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="end token"):
         HFPolicy(policy.model, policy.tokenizer)
     assert len(WORDS) == policy.model.config.vocab_size
+
+
+def test_a_completion_ends_before_a_stop() -> None:
+    policy = tiny_policy()
+    tasks = [Task("a", "go w1"), Task("b", "go w2 w3")]
+
+    def said(**options: Any) -> list[Candidate]:
+        return policy.generate(
+            tasks, n=8, seeds=lambda t, i: 100 * len(t.prompt) + i, max_new_tokens=12, **options
+        )
+
+    cut = 0
+    for whole, held in zip(said(), said(stop=("w3 w", "w5")), strict=True):
+        text = before(whole.output, ("w3 w", "w5"))
+        assert held.output == text and (held.tokens <= whole.tokens)
+        if text != whole.output:
+            cut += 1
+            assert held.meta["finished"] and held.logprob >= whole.logprob
+    assert 0 < cut < 16
+
+
+def test_a_stop_is_seen_across_tokens_and_only_at_the_end() -> None:
+    letters = "abcdefgh"
+    stops = Stops(["cd", "h"], lambda ids: "".join(letters[i] for i in ids))
+    assert stops([0, 2, 3]) and stops([7])
+    assert not stops([0, 2]) and not stops([2, 3, 0, 0, 0])  # it was asked before, then

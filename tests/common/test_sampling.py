@@ -62,6 +62,57 @@ def test_batch_size_and_order_change_nothing(model: Any) -> None:
     assert [[one.ids for one in g] for g in turned[::-1]] == [[o.ids for o in g] for g in whole]
 
 
+SHARED = [[9, 8, 7, 6, *prompt] for prompt in PROMPTS]
+
+
+def test_a_shared_beginning_is_read_once_and_changes_nothing(model: Any) -> None:
+    """Prompts of one batch that begin alike, against each by itself, which shares nothing."""
+    read: list[int] = []
+
+    def counted(*args: Any, **kw: Any) -> Any:
+        read.append(kw["input_ids"].numel())
+        return forward(*args, **kw)
+
+    forward = model.forward
+    model.forward = counted
+    try:
+        together = draw(model, SHARED)
+        assert read[0] == 4 and read[1] == len(SHARED) * max(map(len, PROMPTS))
+    finally:
+        model.forward = forward
+    for prompt, group in zip(SHARED, together, strict=True):
+        [alone] = draw(model, [prompt])
+        assert [one.ids for one in group] == [one.ids for one in alone]
+        for one in group:
+            assert one.logprob_sum == pytest.approx(forced(model, prompt, one), abs=1e-3)
+    nested = [[9, 8], [9, 8, 7], [9, 8, 7, 6]]  # one prompt is the beginning of another
+    for prompt, [one] in zip(nested, draw(model, nested, n=1), strict=True):
+        assert one.logprob_sum == pytest.approx(forced(model, prompt, one), abs=1e-3)
+
+
+def test_a_stop_ends_a_row_and_nothing_after_it_counts(model: Any) -> None:
+    """The draws up to the stop are those without one; the log-probability is theirs alone."""
+
+    def stop(ids: Sequence[int]) -> bool:
+        return len(ids) >= 3 and ids[-1] % 3 == 0
+
+    free, held = draw(model), draw(model, stop=stop)
+    stopped = 0
+    for prompt, before, after in zip(PROMPTS, free, held, strict=True):
+        for whole, one in zip(before, after, strict=True):
+            ends = [i for i in range(3, len(whole.ids) + 1) if stop(whole.ids[:i])]
+            if not ends:
+                assert one.ids == whole.ids and one.tokens == whole.tokens
+                continue
+            stopped += 1
+            assert one.ids == whole.ids[: ends[0]] and one.tokens == ends[0] and one.finished
+            with torch.no_grad():
+                logp = model(torch.tensor([prompt + one.ids])).logits[0].log_softmax(-1)
+            drawn = [float(logp[len(prompt) + i - 1, t]) for i, t in enumerate(one.ids)]
+            assert one.logprob_sum == pytest.approx(sum(drawn), abs=1e-3)
+    assert 0 < stopped < 15
+
+
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.6, "top_k": 5}, {"top_p": 0.7}])
 def test_logprob_is_that_of_teacher_forcing(model: Any, options: dict[str, Any]) -> None:
     for prompt, group in zip(PROMPTS, draw(model, **options), strict=True):

@@ -83,14 +83,14 @@ def test_concurrency_is_limited_and_used(server: Server) -> None:
 def test_generate_gives_candidates_with_logprobs_and_seeds(server: Server, tmp_path: Path) -> None:
     tasks = [Task(id=f"t{i}", prompt=f"say {i}") for i in range(3)]
     policy = server.policy(logprobs=True, system="be brief")
-    found = Sample(n=2, top_k=5).propose(policy, tasks, context(tmp_path))
+    found = Sample(n=2, top_k=5, stop=("\n\n",)).propose(policy, tasks, context(tmp_path))
     assert [(c.task, c.output) for c in found] == [
         (t.id, t.prompt) for t in tasks for _ in range(2)
     ]
     assert all(c.logprob == -1.0 and c.tokens == 2 and c.meta["finished"] for c in found)
     assert len({c.id for c in found}) == len({body["seed"] for body in server.seen}) == 6
     assert server.seen[0]["messages"][0] == {"role": "system", "content": "be brief"}
-    assert server.seen[0]["top_k"] == 5
+    assert server.seen[0]["top_k"] == 5 and server.seen[0]["stop"] == ["\n\n"]
 
 
 def test_first_error_stops_the_rest(server: Server) -> None:
