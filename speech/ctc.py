@@ -29,12 +29,12 @@ from torch.nn import functional
 
 from common import registry
 from common.errors import UserError
+from common.training import generator, run_steps
 from speech import audio
 from speech.audio import Wave
 from speech.corpora import Utterance
 from speech.judges import WaveJudge, usable
 from speech.text import WORD_END, phonemes
-from speech.training import generator, run_steps
 
 FLOOR = -10.0
 """Nats a phone: the score of silence, and of a text that cannot be in the clip at all."""

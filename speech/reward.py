@@ -32,11 +32,11 @@ from common.errors import UserError
 from common.policies.weights import digest
 from common.records import Preference, identity
 from common.stages import Context, Progress
+from common.training import cosine, generator, run_steps
 from speech.audio import SAMPLE_RATE, Wave
 from speech.ctc import Block, CTCConfig
 from speech.judges import WaveJudge, usable
 from speech.speaker import Speaker
-from speech.training import cosine, generator, run_steps
 
 BOUND = 10.0
 """Rewards lie between minus this and this: a difference of 20 is certainty already."""

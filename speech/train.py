@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from common.errors import UserError
+from common.training import generator
 from speech import audio, corpora
 from speech.codec import Codec, load_codec
 from speech.codec.seanet import SEANetConfig
@@ -31,7 +32,6 @@ from speech.lm.ar import ARTraining, Spoken, train_ar
 from speech.lm.nar import Coded, NARConfig, NARTraining, train_nar
 from speech.segmentation import Segment, segment
 from speech.text import phonemes
-from speech.training import generator
 
 Report = Callable[[int, int, str], None]
 Floats = NDArray[np.float32]

@@ -162,22 +162,27 @@ class Index:
             raise KeyError(name)
         return Model.model_validate(data)
 
-    def all(self, column: str = "text") -> tuple[list[Model], Floats]:
-        """Every usable model that has that embedding ("text" or "image"), and the embeddings."""
-        if column not in self._loaded:
+    def all(self, column: str = "text", encoder: str | None = None) -> tuple[list[Model], Floats]:
+        """Every usable model that has that embedding ("text" or "image"), and the embeddings.
+
+        ``encoder`` leaves out pictures that another encoder saw.
+        """
+        key = f"{column} {encoder}"
+        if key not in self._loaded:
             vector = models.c[column]
+            mine = models.c.encoder == encoder if encoder is not None else sa.true()
             with self.database.read() as connection:
                 rows = connection.execute(
                     sa.select(models.c.data, vector)
-                    .where(vector.is_not(None), models.c.problem.is_(None))
+                    .where(vector.is_not(None), models.c.problem.is_(None), mine)
                     .order_by(models.c.id)
                 ).all()
             found = [Model.model_validate(row[0]) for row in rows]
             vectors = np.zeros((0, 1), np.float32)
             if rows:
                 vectors = np.stack([np.frombuffer(row[1], np.float32) for row in rows])
-            self._loaded[column] = (found, vectors)
-        return self._loaded[column]
+            self._loaded[key] = (found, vectors)
+        return self._loaded[key]
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """Embeddings of words, as the models' own."""

@@ -82,7 +82,7 @@ def search_image(
     index: Index, encoder: ImageEncoder, picture: Path | Floats, k: int = 10
 ) -> list[Hit]:
     """The ``k`` models that look most like a picture, by the cosine of embeddings."""
-    models, vectors = index.all("image")
+    models, vectors = index.all("image", encoder.name)
     if not models:
         return []
     query = encoder.images([picture])[0] if isinstance(picture, Path) else picture

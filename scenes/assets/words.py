@@ -98,6 +98,29 @@ def singular(word: str) -> str:
     return word if not found or word.endswith(keep) else str(found)
 
 
+def plural(phrase: str) -> str:
+    """The plural of a noun phrase: its noun's, as in "bowls with fruit"."""
+    noun = _noun(phrase)
+    first, _, last = noun.rpartition(" ")
+    if singular(last) == last:
+        last = str(_engine().plural_noun(last) or last)
+    return f"{first} {last}".strip() + phrase[len(noun) :]
+
+
+def article(phrase: str) -> str:
+    """``a chair``, ``an oven``; none before a plural."""
+    last = _noun(phrase).split()[-1]
+    return phrase if singular(last) != last else str(_engine().a(phrase))
+
+
+@functools.lru_cache(maxsize=8192)
+def _noun(phrase: str) -> str:
+    """What stands before "with" and its like."""
+    words = phrase.split()
+    ends = (n for n, word in enumerate(words) if n and word.lower() in AFTER)
+    return " ".join(words[: next(ends, len(words))])
+
+
 @functools.lru_cache(maxsize=1)
 def _engine():  # type: ignore[no-untyped-def]
     import inflect

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from common.training import generator, run_steps
 from speech.codec.adversarial import Discriminator, discriminator_loss, generator_losses
 from speech.codec.losses import Balancer, multi_scale_mel, multi_scale_stft
 from speech.codec.spectral import SpectralCodec, SpectralConfig
-from speech.training import generator, run_steps
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.errors import UserError
+from common.training import generator, run_steps
 from speech.codec.adversarial import Discriminator, discriminator_loss, generator_losses
 from speech.codec.losses import Balancer, cosine_distillation, multi_scale_mel
 from speech.codec.seanet import Reconstruction, SEANetCodec, SEANetConfig
 from speech.codec.train import Crops, Floats, Report
-from speech.training import generator, run_steps
 
 # EnCodec's weights of the waveform, the spectrum, fooling the discriminator and its features.
 BALANCE = {"wave": 0.1, "mel": 1.0, "fooling": 3.0, "matching": 3.0}

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from common.training import generator, run_steps
 from speech.lm import stream
 from speech.segmentation import SILENCE, Segment
 from speech.text import WORD_END
-from speech.training import generator, run_steps
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast

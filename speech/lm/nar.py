@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from common.training import generator, run_steps
 from speech.codec.spectral import Block
-from speech.training import generator, run_steps
 
 Report = Callable[[int, int, str], None]
 Codes = NDArray[np.int64]

@@ -11,6 +11,7 @@ import torch
 from common.policies import Sample
 from common.policies.local import HFPolicy
 from common.records import Task
+from common.training import generator
 from speech.lm import stream
 from speech.lm.ar import IGNORED, ARTraining, Batches, Spoken, build, code_loss, splice, words
 from speech.lm.nar import (
@@ -25,7 +26,6 @@ from speech.lm.nar import (
 )
 from speech.segmentation import SILENCE, Segment
 from speech.text import WORD_END
-from speech.training import generator
 
 SMALL = NARConfig((16, 32, 32), ("a", "b"), width=32, blocks=2, heads=2, steps=(4, 2))
 

@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from common.training import generator, run_steps
 from speech.codec.spectral import SpectralCodec, SpectralConfig
 from speech.codec.train import CodecTraining, train_codec
 from speech.lm.ar import ARTraining, Spoken, train_ar
 from speech.lm.nar import Coded, NARConfig, NARTraining, train_nar
 from speech.segmentation import SILENCE, Segment
 from speech.text import WORD_END
-from speech.training import generator, run_steps
 
 STEPS = 10
 Report = Callable[[int, int, str], None]

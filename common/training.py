@@ -1,4 +1,4 @@
-"""A resumable training loop, shared by the codec, the language models and the judges.
+"""A resumable training loop, shared by all starters: codec, language models, judges, CLIP.
 
 What a step sees depends only on the seed and the step's number, so that a training which was
 killed and continued ends where an uninterrupted one would have ended.

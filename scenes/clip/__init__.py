@@ -1,0 +1,1 @@
+"""The starter CLIP: pictures and words of furniture in one space, trained here (docs/clip.md)."""
