@@ -158,8 +158,9 @@ def arguments(
     grad_accum: int,
     warmup: float,
     checkpoint_every: int,
+    schedule: str = "cosine",
 ) -> dict[str, Any]:
-    """The ``TrainingArguments`` that every learner uses.
+    """The ``TrainingArguments`` that every learner uses; ``schedule`` is the learning rate's.
 
     float32 (the reference log-probabilities are, and must agree with the policy's to the last
     digits), a log at each step (so that a continued run reports what an uninterrupted one does).
@@ -178,7 +179,7 @@ def arguments(
         "per_device_train_batch_size": batch_size,
         "gradient_accumulation_steps": grad_accum,
         "warmup_steps": warmup,
-        "lr_scheduler_type": "cosine",
+        "lr_scheduler_type": schedule,
         "bf16": False,
         "activation_checkpointing": False,
         "use_cpu": device.type == "cpu",

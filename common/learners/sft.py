@@ -27,7 +27,9 @@ from common.stages import Context
 class SFT:
     """Learn from the demonstrations of a round.
 
-    The fields mean what they do in :class:`common.learners.dpo.Preference`.
+    The fields mean what they do in :class:`common.learners.dpo.Preference`. ``online`` makes the
+    rounds one training: the optimiser's moments are part of the policy's state and go on where the
+    last kept round left them, the rate stays constant, and only the first round warms up.
     """
 
     learning_rate: float = 1e-5
@@ -39,6 +41,7 @@ class SFT:
     max_length: int = 1024
     warmup: float = 0.1
     checkpoint_every: int = 100
+    online: bool = False
 
     def learn(self, policy: HFPolicy, lessons: Lessons, ctx: Context) -> Mapping[str, float]:
         """Train on ``lessons.demonstrations``; nothing is done when there are none.
@@ -57,6 +60,7 @@ class SFT:
             trainer = self.trainer(policy, rows, ctx, folder)
             try:
                 logs = data.train(trainer, folder)
+                policy.moments = _moments(trainer.optimizer) if self.online else None
             finally:
                 release(policy)
         figures = data.summary(logs, {"mean_token_accuracy": "token_accuracy"})
@@ -79,8 +83,9 @@ class SFT:
                 steps=self.steps,
                 batch_size=self.batch_size,
                 grad_accum=self.grad_accum,
-                warmup=self.warmup,
+                warmup=0.0 if self.online and policy.moments else self.warmup,
                 checkpoint_every=self.checkpoint_every,
+                schedule="constant_with_warmup" if self.online else "cosine",
             )
         )
         collate = DataCollatorForLanguageModeling(pad_token_id=policy.tokenizer.pad_token_id)
@@ -90,6 +95,7 @@ class SFT:
             return {**collate(batch), "weight": weight}
 
         return WeightedSFTTrainer(
+            moments=policy.moments if self.online else None,
             model=policy.model,
             args=config,
             train_dataset=Dataset.from_list(rows),
@@ -100,11 +106,20 @@ class SFT:
 
 
 class WeightedSFTTrainer(data.Plumbing, SFTTrainer):  # type: ignore[misc]
-    """TRL's SFT on finished columns, with a weight for each row."""
+    """TRL's SFT on finished columns, with a weight for each row, from ``moments`` if there are."""
 
-    def __init__(self, *, train_dataset: Dataset, **kw: Any) -> None:
+    def __init__(
+        self, *, train_dataset: Dataset, moments: Mapping[int, Any] | None = None, **kw: Any
+    ) -> None:
         self.lengths = [len(ids) for ids in train_dataset["input_ids"]]
+        self.moments = moments
         super().__init__(train_dataset=train_dataset, **kw)
+
+    def create_optimizer(self, *args: Any, **kw: Any) -> Any:
+        optimizer = super().create_optimizer(*args, **kw)
+        if self.moments:
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": self.moments})
+        return optimizer
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -119,3 +134,14 @@ class WeightedSFTTrainer(data.Plumbing, SFTTrainer):  # type: ignore[misc]
 
         loss: Any = super().compute_loss(forward, inputs, return_outputs, num_items_in_batch)
         return loss
+
+
+def _moments(optimizer: Any) -> dict[int, Any]:
+    """The optimiser's state by number of its parameter, copied to the CPU."""
+    return {
+        number: {
+            name: value.detach().cpu().clone() if isinstance(value, torch.Tensor) else value
+            for name, value in state.items()
+        }
+        for number, state in optimizer.state_dict()["state"].items()
+    }

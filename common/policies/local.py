@@ -30,7 +30,9 @@ from common.policies.weights import (
     digest,
     no_bars,
     read,
+    save_moments,
     saved_condition,
+    saved_moments,
     smollm2,
     trainable,
 )
@@ -78,6 +80,7 @@ class HFPolicy:
         self.batch_size = batch_size
         self.condition = condition
         self.source = source
+        self.moments: dict[int, Any] | None = None  # of an optimiser that goes on next round
         # With an adapter the start is the model below it.
         kept = copy_of(self.model) if source is None and not self.has_adapter else None
         self._start = Snapshot(kept, self._rows, tokenizer, condition)
@@ -368,6 +371,7 @@ class HFPolicy:
             self.model.save_pretrained(folder, **options)
             self.tokenizer.save_pretrained(folder)
         (folder / LABEL_FILE).write_text(json.dumps({"condition": self.condition}) + "\n")
+        save_moments(folder, self.moments)
 
     def restore(self, folder: Path) -> None:
         """Take the state :meth:`save` wrote, adding or removing adapter and symbols as it needs."""
@@ -391,6 +395,7 @@ class HFPolicy:
             weights, rows = read(type(self.model), folder, self.model.dtype)
             tokenizer = type(self.tokenizer).from_pretrained(folder)
             self._become(Snapshot(weights, rows, tokenizer, saved_condition(folder)))
+        self.moments = saved_moments(folder)
         self.model.eval()
 
     def _become(self, state: Snapshot) -> None:

@@ -23,6 +23,7 @@ from common import registry
 from common.home import cache
 
 LABEL_FILE = "policy.json"
+MOMENTS_FILE = "moments.pt"
 
 
 class Snapshot(NamedTuple):
@@ -80,6 +81,20 @@ def trainable(model: Any) -> dict[str, Tensor]:
 def copy_of(model: Any) -> dict[str, Tensor]:
     """The weights of ``model`` as they are now, on the CPU."""
     return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+def save_moments(folder: Path, moments: Mapping[int, Any] | None) -> None:
+    """Write the state of an optimiser that goes on next round, if there is one."""
+    if moments:
+        torch.save(dict(moments), folder / MOMENTS_FILE)
+
+
+def saved_moments(folder: Path) -> dict[int, Any] | None:
+    """What :func:`save_moments` wrote, on the CPU."""
+    path = folder / MOMENTS_FILE
+    if not path.exists():
+        return None
+    return dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
 def saved_condition(source: str | Path) -> str:

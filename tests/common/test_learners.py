@@ -250,6 +250,34 @@ def test_sft_weights_and_mask(tmp_path: Path) -> None:
     assert figures["loss_first"] == pytest.approx(by_hand, rel=1e-4)
 
 
+def test_online_rounds_are_one_training(tmp_path: Path) -> None:
+    """Two rounds of three steps, with the state saved and restored between, equal six steps."""
+    lessons = Lessons(demonstrations=demonstrations(8))
+    options = {"batch_size": 8, "learning_rate": 5e-3, "warmup": 0.0, "online": True}
+    whole, parts = tiny_policy(), tiny_policy()
+    SFT(steps=6, **options).learn(whole, lessons, context(tmp_path / "a"))  # type: ignore[arg-type]
+    for number in (1, 2):
+        ctx = context(tmp_path / f"b{number}", round=number)
+        SFT(steps=3, **options).learn(parts, lessons, ctx)  # type: ignore[arg-type]
+        folder = tmp_path / f"state-{number}"
+        folder.mkdir()
+        parts.save(folder)
+        parts = tiny_policy(seed=number)
+        parts.restore(folder)
+    for name, weight in whole.model.state_dict().items():
+        assert torch.allclose(weight, parts.model.state_dict()[name], atol=1e-6)
+    fresh = tiny_policy()
+    for number in (1, 2):  # without the moments it is another training
+        SFT(steps=3, **options | {"online": False}).learn(  # type: ignore[arg-type]
+            fresh, lessons, context(tmp_path / f"c{number}", round=number)
+        )
+    assert fresh.moments is None
+    assert any(
+        not torch.allclose(weight, fresh.model.state_dict()[name], atol=1e-4)
+        for name, weight in whole.model.state_dict().items()
+    )
+
+
 def test_nothing_to_learn_and_bad_settings(tmp_path: Path) -> None:
     policy = tiny_policy()
     before = policy.fingerprint()
