@@ -95,10 +95,10 @@ def _row(row: Any, names: Names, note: Note) -> Iterator[Relation]:
         return
     where = next((n for n in map(slug, given) if n in FLOORS | WALLS | CORNERS), "")
     if where and where not in names.assets and where not in names.groups:
-        ids = [i for n in given if slug(n) != where for i in _ids(n, names, note)]
+        ids = [i for n in given if slug(n) != where for i in ids_of(n, names, note)]
         yield from _surroundings(slug(kind), where, ids)
         return
-    by_name = [found for n in given if (found := _ids(n, names, note))]
+    by_name = [found for n in given if (found := ids_of(n, names, note))]
     if by_name:
         yield from _meant(kind, by_name, _options(row), names, note)
 
@@ -168,7 +168,7 @@ def _surroundings(kind: str, where: str, ids: Sequence[str]) -> Iterator[Relatio
             yield say("on-wall" if kind in HANGING else "against-wall", i, wall=side)
 
 
-def _ids(name: object, names: Names, note: Note) -> tuple[str, ...]:
+def ids_of(name: object, names: Names, note: Note) -> tuple[str, ...]:
     """The assets that a name stands for; none, and a note, if there is nothing like it."""
     wanted = slug(name).removeprefix("the-")
     if not wanted:
