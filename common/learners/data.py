@@ -36,20 +36,21 @@ class Tokens(Protocol):
 
 def preference_rows(
     tokens: Tokens, preferences: Sequence[Preference], max_length: int
-) -> list[dict[str, list[int]]]:
-    """``prompt_ids``, ``chosen_ids`` and ``rejected_ids`` of each pair, in order.
+) -> list[dict[str, Any]]:
+    """``prompt_ids``, ``chosen_ids``, ``rejected_ids`` and ``margin`` of each pair, in order.
 
     Completions are cut where prompt and completion pass ``max_length``. A pair of which the cut
     leaves nothing, or twice the same, teaches nothing and is left out.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for pair in preferences:
         prompt = tokens.encode_prompt(pair.prompt)
         room = max(0, max_length - len(prompt))
         chosen = tokens.encode_completion(pair.chosen)[:room]
         rejected = tokens.encode_completion(pair.rejected)[:room]
         if prompt and chosen != rejected and chosen and rejected:
-            rows.append({"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected})
+            ids = {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
+            rows.append({**ids, "margin": pair.margin})
     return rows
 
 

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import torch
 from datasets import Dataset
+from torch import Tensor
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
@@ -95,7 +96,7 @@ class Preference:
         return figures | {"reward_accuracy_early": early, "pairs": float(len(rows))}
 
     def _reference(
-        self, policy: HFPolicy, rows: list[dict[str, list[int]]], ctx: Context
+        self, policy: HFPolicy, rows: list[dict[str, Any]], ctx: Context
     ) -> list[dict[str, Any]]:
         ctx.progress(0, 1, "reference log-probabilities")
         prompts = [row["prompt_ids"] for row in rows] * 2
@@ -112,6 +113,10 @@ class Preference:
                 rows, sums[: len(rows)], sums[len(rows) :], strict=True
             )
         ]
+
+    def kind(self) -> type[DPOTrainerWithAnchor]:
+        """The trainer's class, for learners with another loss on pairs."""
+        return DPOTrainerWithAnchor
 
     def trainer(
         self, policy: HFPolicy, rows: list[dict[str, Any]], ctx: Context, folder: Any
@@ -138,7 +143,7 @@ class Preference:
             loss_weights=[self.dpo_weight],
             precompute_ref_log_probs=True,
         )
-        trainer = DPOTrainerWithAnchor(
+        trainer = self.kind()(
             nll_weight=self.nll_weight,
             model=policy.model,
             args=config,
@@ -193,5 +198,13 @@ class DPOTrainerWithAnchor(data.Plumbing, DPOTrainer):  # type: ignore[misc]
         nll = -(logp_BT.sum(1) / mask_BT.sum(1)).mean()
         mode = "train" if model.training else "eval"
         self._metrics[mode]["nll"].append(self.accelerator.gather(nll.detach()).mean().item())
-        loss = loss + self.nll_weight * nll
+        sums = kept[0].log_probs[:, -mask_BT.shape[1] :].sum(1).chunk(2)
+        loss = self.of_pairs(loss, (sums[0], sums[1]), inputs) + self.nll_weight * nll
         return (loss, kept[0]) if return_outputs else loss
+
+    def of_pairs(self, loss: Any, logps: tuple[Tensor, Tensor], inputs: Any) -> Any:  # noqa: ARG002
+        """The loss of a batch's pairs: DPO's ``loss``, for others to replace.
+
+        ``logps`` are the summed log-probabilities of chosen and rejected, (B,) each, in nats.
+        """
+        return loss

@@ -83,8 +83,7 @@ class BestOf:
         drawn = self.policy.generate(
             tasks, n=n * self.best_of, seeds=seeds, round=round, progress=progress, **sampling
         )
-        prompts = {task.id: task.prompt for task in tasks}
-        rewards = self.reward.score([prompts[c.task] for c in drawn], [c.output for c in drawn])
+        rewards = self.rate(tasks, drawn)
         found: list[Candidate] = []
         for start in range(0, len(drawn), self.best_of):
             best = max(range(start, start + self.best_of), key=rewards.__getitem__)
@@ -98,6 +97,11 @@ class BestOf:
                 )
             )
         return found
+
+    def rate(self, tasks: Sequence[Task], drawn: Sequence[Candidate]) -> list[float]:
+        """The reward of each draw; ``best_of`` after one another are one candidate's."""
+        prompts = {task.id: task.prompt for task in tasks}
+        return self.reward.score([prompts[c.task] for c in drawn], [c.output for c in drawn])
 
     def fingerprint(self) -> str:
         """A hash of the policy's state and the reward model's."""
