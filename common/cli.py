@@ -74,6 +74,11 @@ BUILTIN: dict[str, Command] = {
         "upspiral runs report last --out report.html",
         "common.commands.runs:Report",
     ),
+    "lifelong measure": Command(
+        "what a lifetime of tasks shows: kept, lost, transferred",
+        "upspiral lifelong measure lifetime/ --ste expert-1/ --ste expert-2/ --json",
+        "common.commands.lifelong:Measure",
+    ),
     "sandbox run": Command(
         "run a script that nobody trusts: what did it print, what stopped it",
         "upspiral sandbox run script.py --profile blender --out made/",
@@ -83,6 +88,7 @@ BUILTIN: dict[str, Command] = {
 GROUPS = {
     "data": "data and models by name",
     "runs": "what has been run: show, resume, export",
+    "lifelong": "metrics over a sequence of tasks",
     "sandbox": "code that a model wrote, where it can do no harm",
 }
 
