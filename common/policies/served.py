@@ -307,9 +307,9 @@ class ServedPolicy:
             openai.BadRequestError,
             openai.UnprocessableEntityError,
         ) as error:
-            raise RejectedError(f"{self.base_url} rejects the request: {error}") from error
+            raise RejectedError(f"{self.base_url} rejects the request: {_told(error)}") from error
         except openai.APIError as error:
-            raise ServedError(f"{self.base_url} failed: {error}") from error
+            raise ServedError(f"{self.base_url} failed: {_told(error)}") from error
         except (ValueError, AttributeError) as error:
             raise ServedError(f"{self.base_url} answered with something else: {error}") from error
         with self._lock:
@@ -322,3 +322,12 @@ class ServedPolicy:
                 completion_tokens=now.completion_tokens + (used.completion_tokens if used else 0),
             )
         return answer
+
+
+def _told(error: openai.APIError) -> str:
+    """What a server said of its failure; some say it in a form that the client does not read."""
+    said = str(error)
+    body = error.body
+    if isinstance(body, dict) and "detail" in body and "detail" not in said:
+        return f"{said}: {str(body['detail'])[:300]}"
+    return said

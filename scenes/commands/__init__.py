@@ -13,6 +13,11 @@ domain = Domain(
             'upspiral scenes plan "a round table with four chairs around it"',
             "scenes.commands.plan:MakePlan",
         ),
+        "train-planner": Command(
+            "teach SmolLM2-135M to plan scenes",
+            "upspiral scenes train-planner --out planner",
+            "scenes.commands.planner:TrainPlanner",
+        ),
         "relations": Command(
             "the relations that a scene graph may name",
             "upspiral scenes relations",

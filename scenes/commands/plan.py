@@ -20,12 +20,14 @@ class MakePlan:
     """What to show, or @FILE with it."""
     out: Path | None = None
     """Write the graph here as JSON."""
-    planner: Literal["rules", "served"] = "rules"
-    """Rules need no model; served asks --model at --base-url."""
+    planner: Literal["rules", "smollm2", "served"] = "rules"
+    """Rules need no model; smollm2 wants --adapter; served asks --model at --base-url."""
     model: str | None = None
     """The name that the server knows the model by."""
     base_url: str | None = None
     """Of an OpenAI-compatible server, as in http://localhost:8000/v1; its key: OPENAI_API_KEY."""
+    adapter: Path | None = None
+    """What upspiral scenes train-planner made."""
 
     def run(self, out: Output) -> dict[str, Any]:
         from scenes.planners.choose import planner
@@ -36,6 +38,7 @@ class MakePlan:
             self.planner,
             model=self.model,
             base_url=self.base_url,
+            adapter=self.adapter,
             keep=keep,
             progress=out.progress(),
         )

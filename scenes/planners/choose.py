@@ -11,7 +11,7 @@ from common.policies.served import ServedPolicy
 from common.stages import Progress
 from scenes.planners import Planner
 
-Kind = Literal["rules", "served"]
+Kind = Literal["rules", "smollm2", "served"]
 
 
 def planner(
@@ -19,6 +19,7 @@ def planner(
     *,
     model: str | None = None,
     base_url: str | None = None,
+    adapter: Path | None = None,
     keep: Path | None = None,
     progress: Progress | None = None,
 ) -> Planner:
@@ -31,6 +32,15 @@ def planner(
         from scenes.planners.served import Served
 
         return Served(served(model, base_url), keep=keep, progress=progress)
+    if kind == "smollm2":
+        from scenes.planners.smollm2 import SmolLM2
+
+        if adapter is None:
+            raise UserError(
+                "the planner smollm2 needs --adapter",
+                "train one with upspiral scenes train-planner --out FOLDER",
+            )
+        return SmolLM2.load(adapter)
     from scenes.planners.rules import Rules
 
     return Rules()

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,10 +27,11 @@ from common.errors import UserError
 from common.gate import Gate
 from common.learners.dpo import Preference
 from common.learners.sft import SFT
-from common.loop import Loop
+from common.loop import Loop, Result
 from common.pairing import best_worst
 from common.policies import Sample
 from common.policies.local import HFPolicy
+from common.policies.weights import LABEL_FILE
 from common.records import Candidate, Demonstration, Lessons, Metric, Split, Task, identity
 from common.stages import Context, Progress
 from common.store import Store
@@ -38,6 +40,7 @@ from scenes.planners import compact
 from scenes.planners.phrasings import Example, examples
 from scenes.planners.smollm2 import LENGTH, completion, prompt
 
+CONFIG = "adapter_config.json"
 LINEAR = "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj".split()
 
 
@@ -127,8 +130,12 @@ def tasks_of(found: Sequence[Example], split: Split) -> list[Task]:
     return [Task(identity(e.text), prompt(e.text), split, completion(e.form)) for e in found]
 
 
-def train(config: Config, store: Store, work: Path, progress: Progress) -> HFPolicy:
-    """The policy with its adapter trained. Killed anywhere, it goes on from ``work`` and the store.
+def train(
+    config: Config, store: Store, work: Path, progress: Progress
+) -> tuple[HFPolicy, Result | None]:
+    """The policy with its adapter trained, and what the loop came to, if there was one.
+
+    Killed anywhere, it goes on from ``work`` and the store.
 
     Raises:
         UserError: ``work`` holds the training of another configuration.
@@ -143,31 +150,33 @@ def train(config: Config, store: Store, work: Path, progress: Progress) -> HFPol
     seen, texts = every[: config.pairs], every[config.pairs : -config.dev]
     policy = begun(config, seen, work, progress)
     tasks = [*tasks_of(texts, "train"), *tasks_of(every[-config.dev :], "dev")]
-    if config.rounds:
-        Loop(
-            policy=policy,
-            tasks=tasks,
-            propose=Sample(n=config.samples, temperature=0.8, max_new_tokens=LENGTH),
-            judge=Agreement(),
-            select=BestWorst(),
-            learn=config.dpo,
-            measure=Greedy(),
-            gate=Gate("agreement"),
-        ).run(
-            config.rounds,
-            store,
-            f"planner-{identity(settings)[:8]}",
-            seed=config.seed,
-            recipe="scenes/planner",
-            progress=progress,
-        )
-    return policy
+    if not config.rounds:
+        return policy, None
+    loop = Loop(
+        policy=policy,
+        tasks=tasks,
+        propose=Sample(n=config.samples, temperature=0.8, max_new_tokens=LENGTH),
+        judge=Agreement(),
+        select=BestWorst(),
+        learn=config.dpo,
+        measure=Greedy(),
+        gate=Gate("agreement"),
+    )
+    result = loop.run(
+        config.rounds,
+        store,
+        f"planner-{identity(settings)[:8]}",
+        seed=config.seed,
+        recipe="scenes/planner",
+        progress=progress,
+    )
+    return policy, result
 
 
 def begun(config: Config, seen: Sequence[Example], work: Path, progress: Progress) -> HFPolicy:
     """The policy after supervised learning, which is kept in ``work / "begun"``."""
     done = work / "begun"
-    if done.exists():
+    if (done / CONFIG).exists():
         return HFPolicy.load("smollm2", lora=done)
     torch.manual_seed(config.seed)
     # bfloat16 below the adapter, whose own weights stay float32: twice as fast on a CPU.
@@ -195,22 +204,20 @@ def begun(config: Config, seen: Sequence[Example], work: Path, progress: Progres
 
 
 def save(policy: HFPolicy, folder: Path) -> None:
-    """The adapter alone, in half precision: appears whole or not at all."""
-    part = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    policy.save(part)
-    for name in ("README.md", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        (part / name).unlink(missing_ok=True)
-    _halve(part / "adapter_model.safetensors")
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
-
-
-def _halve(path: Path) -> None:
+    """The adapter alone, in half precision; its configuration appears last."""
     from safetensors.torch import load_file, save_file
 
-    save_file({name: tensor.half() for name, tensor in load_file(path).items()}, path)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as part:
+        policy.save(Path(part))
+        weights = Path(part) / "adapter_model.safetensors"
+        save_file({name: t.half() for name, t in load_file(weights).items()}, weights)
+        config = Path(part) / CONFIG
+        told = json.loads(config.read_text())
+        told["base_model_name_or_path"] = "SmolLM2-135M-Instruct"  # no path of this machine
+        config.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
+        for name in (weights.name, LABEL_FILE, CONFIG):
+            os.replace(Path(part) / name, folder / name)
 
 
 class _NoArtifacts:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from common.errors import UserError
-from common.policies.served import RefusedError, ServedError
+from common.policies.served import RefusedError, ServedError, ServedPolicy
 from scenes.assets.index import Index
 from scenes.critics import Shot
 from scenes.critics.mend_edits import OPS, edits
@@ -29,6 +29,7 @@ from scenes.render.pool import Workers
 from scenes.render.views import View
 from scenes.shoot import State, Studio
 from tests.common.loopback import Server, serving
+from tests.common.transformers_serve import serve, taught_to_see
 from tests.scenes.hashed import hashed
 
 GRAPH = SceneGraph(
@@ -199,6 +200,20 @@ def test_failures_are_clear_and_keep_the_pictures(
     assert {"step-0.png", "step-0-front.png", "step-0-top.png"} <= kept
     server.script = ["{oops", FINE]
     assert critic(server, workers).look(shot).score == 0.9
+
+
+def test_it_talks_to_a_real_server_of_a_model_that_sees(
+    workers: Workers, shot: Shot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    resize = {"op": "resize", "asset": 2, "height": 0.7}
+    said = {"score": 0.8, "findings": [{"what": "The lamp is too small", "edits": [resize]}]}
+    model = taught_to_see(PROMPT.read_text(), 2, json.dumps(said), tmp_path / "model")
+    with serve(model) as url:
+        policy = ServedPolicy(url, str(model), timeout=60, retries=0)
+        found = Vision(policy, workers, views=("top",), width=320, samples=4).look(shot)
+    assert found.score == 0.8 and found.findings[0].what == "The lamp is too small"
+    assert apply(GRAPH, found.findings[0].edits)["lamp"].height == 0.7
 
 
 def test_numbers_lie_on_their_things(tmp_path: Path) -> None:
