@@ -144,10 +144,12 @@ OUTDOORS = frozenset(
     courtyard road farm campsite plaza""".split()
 )
 OUTSIDE = frozenset(
-    """tree car bus truck bench fence house fountain lamppost streetlight pine palm bush hedge bike
-    bicycle horse tent van motorbike mailbox hydrant swing boat snowman""".split()
+    """tree car bus truck fence house fountain lamppost streetlight pine palm bush hedge horse tent
+    van motorbike mailbox hydrant swing boat snowman barbecue""".split()
 )
-"""Things that stand out of doors if nothing is said."""
+"""Things that stand out of doors, and whatever is with them, if nothing is said."""
+TOYS = frozenset("toy model miniature".split())
+"""Words that make a car one for a shelf."""
 SEATS = frozenset("chair stool armchair seat bench".split())
 TABLES = frozenset("table desk bar counter island".split())
 BIG = frozenset(
