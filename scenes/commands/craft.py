@@ -36,6 +36,8 @@ class Craft:
     """The name of the served model, for --planner served and --critic vision."""
     base_url: str | None = None
     """Where it is served, as in http://localhost:8000/v1."""
+    clip: str = "starter"
+    """The weights of --critic clip: starter, or ARCHITECTURE:TAG_OR_FILE of open_clip."""
     assets: Path | None = None
     """Take models from here only: a folder, or a .sh3f catalogue. All that is indexed by default,
     which is at least the furniture."""
@@ -75,13 +77,6 @@ class Craft:
         reader = planner(self.planner, model=self.model, base_url=self.base_url)
         index = self._index(out)
         broken = set(index.problems())
-        looking = critics(self.critic, index)
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"cannot use {self.out}: {error.strerror}", "choose another folder with --out"
-            ) from error
 
         def kept(step: Step, number: int) -> None:
             keep(step, number, self.out)
@@ -90,6 +85,13 @@ class Craft:
             out.note(f"step {number}: constraints {score:.3f}; {self.out}/step-{number}.png")
 
         with Workers(device=self.device) as workers:
+            looking = critics(self.critic, index, workers, self.model, self.base_url, self.clip)
+            try:
+                self.out.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(
+                    f"cannot use {self.out}: {error.strerror}", "choose another folder with --out"
+                ) from error
             made = craft(
                 wanted,
                 index,
@@ -145,7 +147,7 @@ class Craft:
         words = ["upspiral", "scenes", "craft", "--graph", str(graph), "--out", str(self.out)]
         words += ["--seed", str(self.seed), "--size", self.size, "--samples", str(self.samples)]
         if self.critic != "geometry":
-            words += ["--critic", self.critic]
+            words += ["--critic", self.critic, "--clip", self.clip]
         for flag, value in (("--model", self.model), ("--base-url", self.base_url)):
             words += [flag, value] if value is not None else []
         return words + (["--assets", str(self.assets)] if self.assets is not None else [])

@@ -10,8 +10,6 @@ from scenes.planners.lexicon import PLACES, SEATS, TABLES
 
 BESIDE, NEAR, OFF = 0.3, 1.0, 1.0
 """Metres of air that "next to", "near", and "left of" mean at most."""
-SCREENS = frozenset("tv television telly screen blackboard whiteboard fireplace".split())
-"""What is looked at from its front."""
 FLOOR = frozenset("rug carpet mat tatami".split())
 RATIOS = {"twice": 2.0, "as-tall": 1.0, "half": 0.5, "taller": 1.4, "shorter": 0.7}
 Ids = Sequence[str]
@@ -50,9 +48,7 @@ def relate(
             return found
         return [*found, say("proximity", subjects[0], hosts[0], weight=0.5, distance=OFF)]
     if kind == "facing":
-        found = [say("facing", s, h) for s, h in _paired(subjects, hosts)]
-        # Nobody sits before the back of a television.
-        return [*found, say("facing", hosts[0], subjects[0])] if other in SCREENS else found
+        return [say("facing", s, h) for s, h in _paired(subjects, hosts)]
     if kind == "opposite":
         pairs = _paired(subjects, hosts)
         return [say("facing", *p) for s, h in pairs for p in ((s, h), (h, s))]

@@ -9,7 +9,6 @@ from scenes.graph import MAX_ASSETS, Asset
 from scenes.planners.lexicon import OUTSIDE, SEATS, TABLES, TOYS
 from scenes.planners.phrases import Phrase
 
-
 TOY = 0.15
 """Metres that a toy is high."""
 

@@ -167,3 +167,18 @@ DIMENSIONS = {
     "wide": "width", "width": "width", "across": "width", "long": "width", "deep": "depth",
     "depth": "depth", "tall": "height", "high": "height", "height": "height",
 }  # fmt: skip
+SURROUNDINGS = frozenset("wall floor ground ceiling corner grass lawn sky side front back".split())
+ON_WALLS = frozenset("picture painting poster mirror clock photograph".split())
+HANGING = frozenset({"chandelier"})
+AT_WALLS = frozenset(
+    """bed wardrobe bookcase bookshelf cupboard dresser fridge refrigerator stove oven cooker sink
+    washbasin toilet bathtub shower dishwasher fireplace sideboard blackboard whiteboard""".split()
+)
+"""What stands with its back to a wall in any room, if nothing is said."""
+BACK = frozenset({"it", "them"})
+SIDEWAYS = {
+    "at-left": "left-of", "at-right": "right-of", "background": "behind",
+    "foreground": "in-front-of",
+}  # fmt: skip
+SCREENS = frozenset("tv television telly screen blackboard whiteboard fireplace".split())
+"""What is looked at from its front."""

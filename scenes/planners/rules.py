@@ -20,7 +20,9 @@ from scenes.planners import Plan, phrases
 from scenes.planners import tokens as lexer
 from scenes.planners.arrange import flank, place, relate, say, shaped
 from scenes.planners.cast import Cast, Clause, Group
+from scenes.planners.habits import habits
 from scenes.planners.lexicon import (
+    BACK,
     BIG,
     DEFINITE,
     FILLERS,
@@ -32,27 +34,16 @@ from scenes.planners.lexicon import (
     PRONOUNS,
     ROOMS,
     SEATS,
+    SIDEWAYS,
+    SURROUNDINGS,
     TABLES,
     TOYS,
 )
 from scenes.planners.phrases import Phrase
 from scenes.planners.tokens import Token
 
-SURROUNDINGS = frozenset("wall floor ground ceiling corner grass lawn sky side front back".split())
-ON_WALLS = frozenset("picture painting poster mirror clock photograph".split())
-HANGING = frozenset({"chandelier"})
 TURNED = {"surrounded-by": "around", "flanked-by": "flanking", "holds": "on"}
 """Connectors whose host comes first, and what they are the other way round."""
-AT_WALLS = frozenset(
-    """bed wardrobe bookcase bookshelf cupboard dresser fridge refrigerator stove oven cooker sink
-    washbasin toilet bathtub shower dishwasher fireplace sideboard blackboard whiteboard""".split()
-)
-"""What stands with its back to a wall in any room, if nothing is said."""
-BACK = frozenset({"it", "them"})
-SIDEWAYS = {
-    "at-left": "left-of", "at-right": "right-of", "background": "behind",
-    "foreground": "in-front-of",
-}  # fmt: skip
 EXAMPLE = 'name things, as in "a table with four chairs around it"'
 
 
@@ -89,7 +80,7 @@ class _Reading:
                 start = at + 1
         if not self.cast.assets:
             raise UserError(f"nothing to show in {self.text[:60]!r}", EXAMPLE)
-        self._habits()
+        self.relations += habits(self.cast, self.relations, self.kind, self.room is not None)
         named = [g.phrase for g in self.cast.groups]
         outside = any(p.head in OUTSIDE and not TOYS & set(p.words) for p in named)
         indoors = self.room is not None or self.kind in ROOMS
@@ -243,7 +234,7 @@ class _Reading:
             return c.run
         carried = kind in ("on", "inside")
         fits = not carried or not any(g.head in BIG | OUTSIDE for g in c.run[:-1])
-        together = c.verb or (len(c.run) == 2 and not c.listed) or carried
+        together = c.verb or ((len(c.run) == 2 or carried) and not c.listed)
         alone = c.holder is None or c.verb
         return c.run if together and fits and alone else c.run[-1:]
 
@@ -383,31 +374,6 @@ class _Reading:
             self.relations += relate(kind, group.ids, host.ids, (group.head, host.head))
             self.cast.notes.append(f"{host.phrase.what} with {group.phrase.what}: taken as {kind}")
         c.held, c.holder, c.closed = [], None, False
-
-    def _habits(self) -> None:
-        """What anybody means who says nothing: chairs go to the table, pictures to the wall."""
-        about = {a for r in self.relations for a in r.assets}
-        tables = [g for g in self.cast.groups if g.head == "table" and len(g.ids) == 1]
-        for group in self.cast.groups:
-            free = tuple(i for i in group.ids if i not in about)
-            if not free:
-                continue
-            if group.head in ("chair", "stool") and len(tables) == 1 and len(free) > 1:
-                self.relations.append(say("around", *free, tables[0].ids[0]))
-                self.cast.notes.append(f"{group.phrase.what}: placed around the table")
-            elif group.head in ON_WALLS and self.kind not in OUTDOORS:
-                self.relations += [say("on-wall", i) for i in free]
-                self.cast.notes.append(f"{group.phrase.what}: hung on a wall")
-            elif group.head in HANGING and tables:
-                self.relations += [say("above", i, tables[0].ids[0]) for i in free]
-        if self.room is None and self.kind not in ROOMS:
-            return
-        said = [r for r in self.relations if r.kind not in ("facing", "repetition")]
-        placed = {a for r in said for a in (r.assets[:-1] or r.assets)}
-        walled = [g for g in self.cast.groups if g.head in AT_WALLS and not placed & set(g.ids)]
-        for group in walled:
-            self.relations += [say("against-wall", i, weight=0.5) for i in group.ids]
-            self.cast.notes.append(f"{group.phrase.what}: put against a wall")
 
 
 def _verb(c: Clause, tokens: list[Token], at: int) -> bool:
