@@ -55,6 +55,8 @@ def _walled(cast: Cast, relations: Sequence[Relation]) -> list[Relation]:
     found: list[Relation] = []
     for group in cast.groups:
         if group.head in AT_WALLS and not placed & set(group.ids):
-            found += [say("against-wall", i, weight=0.5) for i in group.ids]
+            # What stands in a row goes where one of it goes.
+            ids = group.ids[:1] if group.phrase.shape == "row" else group.ids
+            found += [say("against-wall", i, weight=0.5) for i in ids]
             cast.notes.append(f"{group.phrase.what}: put against a wall")
     return found
