@@ -50,7 +50,7 @@ class CraftConfig:
     view: View = "front"
     width: int = 800
     height: int = 600
-    samples: int = 32
+    samples: int = 16
     solver: SolverConfig = SolverConfig()
 
 
@@ -74,6 +74,8 @@ class Step:
     criticisms: tuple[Criticism, ...]
     tried: tuple[Tried, ...]
     """The last is what made this step; empty for the draft."""
+    parent: int | None = None
+    """The step that it changed."""
 
     @property
     def picture(self) -> Path | None:
@@ -89,6 +91,7 @@ class Step:
 class Crafted:
     """A crafted scene and the way there. ``accepted``: no critic finds anything to mend."""
 
+    text: str
     plan: Plan
     steps: tuple[Step, ...]
     chosen: int
@@ -110,6 +113,11 @@ class Crafted:
     @property
     def measures(self) -> Measures:
         return self.best.measures
+
+    @property
+    def clip_score(self) -> float | None:
+        """What the CLIP critic gives the chosen step, if it was asked."""
+        return next((c.score for c in self.best.criticisms if c.critic == "clip"), None)
 
 
 def craft(
@@ -167,6 +175,7 @@ def craft(
     )
     steps = tuple(loop.steps.values())
     return Crafted(
+        text=text,
         plan=plan,
         steps=steps,
         chosen=[*loop.steps].index(found.best.id),
@@ -214,9 +223,11 @@ class _Loop:
         assert made is not None
         if self.studio.workers is not None and self.out is not None:
             path, config = self.out / f"step-{number}.png", self.config
-            made = self.studio.shoot(made, path, config.width, config.height, config.samples)
+            made, amiss = self.studio.shoot(made, path, config.width, config.height, config.samples)
+            self.notes += [note for note in amiss if note not in self.notes]
         said = tuple(c for critic in list(self.critics) if (c := self._asked(critic, made)))
-        found = Step(made, measure(made), said, tuple(self.tried))
+        parent = [*self.steps].index(step.parent) if step.parent is not None else None
+        found = Step(made, measure(made), said, tuple(self.tried), parent)
         self.steps[step.id] = found
         self.tried = []
         self._tell(number + 1)

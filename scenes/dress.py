@@ -8,7 +8,7 @@ trusted, and :mod:`scenes.assets.search` ranks; ``looks`` may rank its best agai
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from common.errors import UserError
 from scenes.assets.index import Index
@@ -19,9 +19,13 @@ from scenes.graph import Asset, SceneGraph, Surface
 
 Size = tuple[float, float, float]
 BLOCK: Size = (0.5, 0.5, 0.5)
-"""What stands for an asset that no model fits, unless its size is known."""
+SMALL: Size = (0.15, 0.15, 0.15)
+"""What stands for an asset that no model fits, and for one that is carried by another; unless its
+size is known."""
 BEND = 1.4
 """By how much more a model may be stretched one way than another; more looks wrong."""
+STANDS = 0.25
+"""Metres of a catalogue's elevation up to which a thing may as well stand on the floor."""
 VARIED = frozenset({"different", "various", "assorted", "mixed", "diverse"})
 Looks = Callable[[str, Sequence[Hit]], Sequence[Hit]]
 """Ranks hits for some words again, best first."""
@@ -39,6 +43,8 @@ class Dressed:
     surfaces: Mapping[str, tuple[Surface, ...]]
     missing: Mapping[str, str]
     """Assets that stand as plain blocks, and the nearest that there was."""
+    lifts: Mapping[str, float] = field(default_factory=dict)
+    """Metres above the floor, of what hangs."""
 
 
 def dress(
@@ -63,9 +69,11 @@ def dress(
             else:
                 missing[asset.id] = nearest
     sizes, surfaces = {}, {}
+    carried = {r.assets[0] for r in graph.relations if r.kind in ("on", "inside")}
     for asset in graph.assets:
         model = chosen.get(asset.id)
-        size = sized(asset, model.size if model and model.size else None)
+        block = SMALL if asset.id in carried else BLOCK
+        size = sized(asset, model.size if model and model.size else None, block)
         sizes[asset.id] = size
         if model is not None:
             surfaces[asset.id] = scaled(model, size)
@@ -73,11 +81,15 @@ def dress(
         a.model_copy(update={"model": chosen[a.id].id}) if a.id in chosen else a
         for a in graph.assets
     )
-    return Dressed(graph.model_copy(update={"assets": assets}), chosen, sizes, surfaces, missing)
+    lifts = {name: m.elevation for name, m in chosen.items() if m.elevation > STANDS}
+    dressed = graph.model_copy(update={"assets": assets})
+    return Dressed(dressed, chosen, sizes, surfaces, missing, lifts)
 
 
-def sized(asset: Asset, own: Size | None) -> Size:
+def sized(asset: Asset, own: Size | None, block: Size = BLOCK) -> Size:
     """Metres of an asset: what is wanted of it, the rest in the proportions of its model.
+
+    Without a model the rest is that of a plain ``block``.
 
     Wanted lengths that would bend the model by more than :data:`BEND` count by their mean.
     """
@@ -85,7 +97,7 @@ def sized(asset: Asset, own: Size | None) -> Size:
     if own is None:
         known = [w for w in wanted if w is not None]
         fill = sum(known) / len(known) if known else None
-        width, depth, height = (w or fill or b for w, b in zip(wanted, BLOCK, strict=True))
+        width, depth, height = (w or fill or b for w, b in zip(wanted, block, strict=True))
         return (width, depth, height)
     ratios = [w / o for w, o in zip(wanted, own, strict=True) if w is not None]
     if not ratios:

@@ -66,9 +66,14 @@ class Studio:
         else:
             measure = self._measure if self.workers is not None else None
             dressed = dress(state.graph, self.index, measure, self.looks)
-            dressed = replace(dressed, graph=housed(dressed.graph, dressed.sizes))
+            dressed = replace(dressed, graph=housed(dressed.graph, dressed.sizes, dressed.lifts))
             solution = solve(
-                dressed.graph, dressed.sizes, dressed.surfaces, seed=state.seed, config=self.solver
+                dressed.graph,
+                dressed.sizes,
+                dressed.surfaces,
+                lifts=dressed.lifts,
+                seed=state.seed,
+                config=self.solver,
             )
         scene = shown(dressed, solution)
         camera = view(scene, state.view, self.aspect)
@@ -87,10 +92,12 @@ class Studio:
             view=state.view,
         )
 
-    def shoot(self, staged: Staged, path: Path, width: int, height: int, samples: int) -> Shot:
-        """``staged`` with its picture at ``path``."""
+    def shoot(
+        self, staged: Staged, path: Path, width: int, height: int, samples: int
+    ) -> tuple[Shot, tuple[str, ...]]:
+        """``staged`` with its picture at ``path``; what was amiss with its models."""
         assert self.workers is not None
-        self.workers.do(
+        made = self.workers.do(
             Render(
                 scene=staged.scene,
                 cameras=(staged.camera,),
@@ -100,13 +107,12 @@ class Studio:
                 samples=samples,
             )
         )
-        return Shot(**vars(staged), picture=path)
+        return Shot(**vars(staged), picture=path), made.notes
 
-    def export(self, staged: Staged, blend: Path | None, glb: Path | None) -> tuple[str, ...]:
-        """The scene's files; what was amiss with its models."""
+    def export(self, staged: Staged, blend: Path, glb: Path) -> None:
+        """The scene's files."""
         assert self.workers is not None
-        job = Export(scene=staged.scene, camera=staged.camera, blend=blend, glb=glb)
-        return self.workers.do(job).notes
+        self.workers.do(Export(scene=staged.scene, camera=staged.camera, blend=blend, glb=glb))
 
     def _measure(
         self, models: Sequence[Model]

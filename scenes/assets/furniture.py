@@ -36,9 +36,14 @@ def index(
     done = {}
     if assets is not None and assets.suffix.lower() != ".sh3f":
         found = folder.read(assets)
-        done[str(assets)] = into.add(str(assets.absolute()), found, images, progress)
+        done[str(assets)] = into.add(source(assets), found, images, progress)
         return into, done
     for catalogue in [assets] if assets is not None else catalogues():
         models = sh3f.read(sh3f.unpacked(catalogue, cache() / "models"))
-        done[catalogue.stem] = into.add(catalogue.stem, models, images, progress)
+        done[catalogue.stem] = into.add(source(catalogue), models, images, progress)
     return into, done
+
+
+def source(assets: Path) -> str:
+    """What the index calls the source of a folder's or a catalogue's models."""
+    return assets.stem if assets.suffix.lower() == ".sh3f" else str(assets.absolute())

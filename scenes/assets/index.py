@@ -70,13 +70,21 @@ class Indexed(NamedTuple):
 class Index:
     """The models in ``path`` (``assets.db`` in the cache by default).
 
+    ``only`` is the one source whose models are found; all of them by default.
+
     Raises (here and in every method):
         UserError: as :class:`common.database.Database`.
     """
 
-    def __init__(self, path: Path | None = None, text: TextEncoder | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | None = None,
+        text: TextEncoder | None = None,
+        only: str | None = None,
+    ) -> None:
         self.database = Database(path or cache() / "assets.db", "index of models")
         self.database.create(metadata, version, VERSION)
+        self.only = only
         self._text = text
         self._loaded: dict[str, tuple[list[Model], Floats]] = {}
 
@@ -142,7 +150,9 @@ class Index:
         """What is wrong with the models that cannot be used."""
         with self.database.read() as connection:
             rows = connection.execute(
-                sa.select(models.c.id, models.c.problem).where(models.c.problem.is_not(None))
+                sa.select(models.c.id, models.c.problem)
+                .where(models.c.problem.is_not(None))
+                .where(self._wanted())
             )
             return {row.id: row.problem for row in rows}
 
@@ -175,6 +185,7 @@ class Index:
                 rows = connection.execute(
                     sa.select(models.c.data, vector)
                     .where(vector.is_not(None), models.c.problem.is_(None), mine)
+                    .where(self._wanted())
                     .order_by(models.c.id)
                 ).all()
             found = [Model.model_validate(row[0]) for row in rows]
@@ -215,6 +226,9 @@ class Index:
         with self.database.write() as connection:
             connection.execute(sa.delete(models).where(models.c.id.in_([m.id for m in part])))
             connection.execute(sa.insert(models), rows)
+
+    def _wanted(self) -> sa.ColumnElement[bool]:
+        return sa.true() if self.only is None else models.c.source == self.only
 
     def _update(self, name: str, **values: Any) -> None:
         with self.database.write() as connection:

@@ -19,7 +19,7 @@ import numpy as np
 from scenes.assets.folder import spoken
 from scenes.assets.index import Floats, ImageEncoder, Index
 from scenes.assets.model import Model
-from scenes.assets.words import ODD, called, head, tokens, usual_height
+from scenes.assets.words import ODD, called, compounds, head, tokens, usual_height
 
 SURE = 0.5
 """The score from which a hit is what was asked for, and not merely the nearest there is."""
@@ -54,12 +54,12 @@ def search(
     if not models:
         return []
     closeness = vectors @ index.encode([query.lower()])[0]
-    names = called(head(query))
+    said, names = compounds(head(query)), called(head(query))
     asked = tokens(query)
     tall = usual_height(head(query))
     if tall is not None and not wanted:
         wanted = {"height": tall}
-    kind = [_is(model, names) for model in models]
+    kind = [_is(model, said, names) for model in models]
     usual = _usual([m for m, fit in zip(models, kind, strict=True) if fit >= 0.9])
     hits = []
     for model, fit, near in zip(models, kind, closeness, strict=True):
@@ -91,16 +91,17 @@ def search_image(
     return [Hit(models[i], float(scores[i])) for i in best]
 
 
-def _is(model: Model, names: Sequence[frozenset[str]]) -> float:
-    """1 if the model is what the query is about, less if only its name or tags say the word."""
+def _is(model: Model, said: Sequence[str], names: Sequence[frozenset[str]]) -> float:
+    """About 1 if the model is what the query is about, less if only its name or tags say so."""
     if not names:
         return 0.0
     own = head(model.name)
     mine = {"-".join(own[-count:]) for count in (1, 2, 3) if len(own) >= count}
     for order, kinds in enumerate(names):
         if kinds & mine:
-            # "coffee table" as a compound is surer than "table".
-            return 1.0 + 0.1 * (len(names) - 1 - order)
+            # "coffee table" as a compound is surer than "table", and itself than a synonym.
+            exact = 0.05 if {said[order], said[order].replace("-", "")} & mine else 0.0
+            return 0.95 + 0.1 * (len(names) - 1 - order) + exact
     last = names[-1]
     if last & set(tokens(model.name)):
         return 0.35

@@ -24,7 +24,7 @@ SAME = (
     ("stove", "cooker", "hob"),
     ("bin", "dustbin", "trashcan", "wastebasket", "trash-can", "garbage-can"),
     ("toilet", "toilet-unit"),
-    ("sink", "washbasin", "basin"),
+    ("sink", "washbasin"),
     ("dresser", "drawers-cabinet", "dresser-with-drawers", "chest-of-drawers"),
     ("cupboard", "sideboard"),
     ("cabinet", "cupboard", "drawers-cabinet"),
@@ -80,6 +80,13 @@ HEIGHTS = {
     "reading-lamp": 0.5,
     "houseplant": 0.6,
     "potted-plant": 0.6,
+    "tree": 7.0,
+    "table": 0.75,
+    "coffee-table": 0.45,
+    "side-table": 0.55,
+    "bedside-table": 0.55,
+    "stool": 0.45,
+    "bar-stool": 0.75,
 }
 """Usual heights in metres of what is told apart by nothing else."""
 _ODD = """electric wheel baby child children kid kids propane dog hospital lifeguard toilet potty
@@ -159,10 +166,18 @@ def _kinds() -> dict[str, frozenset[str]]:
     return {word: frozenset(found) for word, found in kinds.items()}
 
 
+def compounds(words: Sequence[str]) -> list[str]:
+    """The names that end a thing's words: of three words, of two, of one."""
+    return ["-".join(words[-count:]) for count in (3, 2, 1) if len(words) >= count]
+
+
 def called(words: Sequence[str]) -> list[frozenset[str]]:
-    """What a thing of these words may be called: by its last three words, by two, by one."""
-    names = ["-".join(words[-count:]) for count in (3, 2, 1) if len(words) >= count]
-    return [_kinds().get(name, frozenset()) | {name} for name in names]
+    """What a thing of these words may be called, for each of :func:`compounds`.
+
+    A compound may be written as one word: a chess board is a chessboard.
+    """
+    written = [(name, name.replace("-", "")) for name in compounds(words)]
+    return [frozenset().union(both, *(_kinds().get(n, ()) for n in both)) for both in written]
 
 
 def usual_height(words: Sequence[str]) -> float | None:

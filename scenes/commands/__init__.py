@@ -8,6 +8,11 @@ domain = Domain(
     name="scenes",
     help="a sentence becomes a Blender scene",
     commands={
+        "craft": Command(
+            "make a Blender scene of a sentence, with a report of how it came about",
+            'upspiral scenes craft "a round table with four chairs around it" --out room',
+            "scenes.commands.craft:Craft",
+        ),
         "plan": Command(
             "what a sentence says: the scene graph, and words that could not be used",
             'upspiral scenes plan "a round table with four chairs around it"',

@@ -27,6 +27,8 @@ COLLIDES = 1e-3
 """Share of the smaller box inside another from which two assets collide."""
 TALL, WIDE = 1.4, 0.7
 """Furniture of this height, or this much wider than deep, stands at a wall if nothing is said."""
+CEILING = 2.4
+"""Metres above the floor, from where on the top of what hangs is taken to touch the ceiling."""
 LOOSE = frozenset({"left-of", "right-of", "on", "above", "proximity", "distance", "keep-clear"})
 """Relations that leave it to habit whether an asset stands at a wall."""
 NOT_SOLID = ("under", "inside", "overlap", "on", "stack")
@@ -78,6 +80,7 @@ class Problem:
         graph: SceneGraph,
         sizes: Mapping[str, tuple[float, float, float]],
         surfaces: Mapping[str, Sequence[Surface]] | None = None,
+        lifts: Mapping[str, float] | None = None,
     ) -> None:
         check(graph)
         self.graph = graph
@@ -88,6 +91,7 @@ class Problem:
         self.size = torch.tensor(self.sizes, dtype=torch.float32).reshape(-1, 3)
         offered = surfaces or {}
         self.offers = [list(offered.get(name, ())) for name in self.ids]
+        self.lifts = lifts or {}
         self.room = graph.room
         self.walls = (
             Walls(self.room.width / 2, self.room.depth / 2, self.room.height)
@@ -108,14 +112,15 @@ class Problem:
         self._surfaces = self._padded()
         hosts = [s.host for s in self.supports]
         self.children = [[k for k, h in enumerate(hosts) if h == i] for i in range(self.count)]
+        self.siblings = self._siblings()
+        hung = [name in self.lifts and self._below_ceiling(name) for name in self.ids]
         loose = [s.host < 0 and s.z == 0 for s in self.supports]
         said = [{graph.relations[n].kind for n in found} for found in self.by_asset]
         self.wallward = torch.tensor(
             [
-                free
-                and (size[2] >= TALL or (size[0] >= max(WIDE, 1.2 * size[1])))
+                (hangs or (free and (size[2] >= TALL or size[0] >= max(WIDE, 1.2 * size[1]))))
                 and kinds <= LOOSE
-                for free, size, kinds in zip(loose, self.sizes, said, strict=True)
+                for hangs, free, size, kinds in zip(hung, loose, self.sizes, said, strict=True)
             ]
         )
 
@@ -227,11 +232,20 @@ class Problem:
         return (p.plan.abs() + p.reach - limit).clamp(min=0).sum(-1)
 
     def habits(self, p: Poses) -> Tensor:
-        """What is left to taste (B, N): facing the viewer, the middle, cupboards at a wall."""
+        """What is left to taste (B, N): facing the viewer, the middle, cupboards at a wall.
+
+        What stands on one thing stands side by side, so that nothing hides the rest.
+        """
         # Askew is worse than turned by a quarter.
         turned = (1 - p.yaw.cos()) / 2 + (1 - (4 * p.yaw).cos()) / 4
         scale = 3.0 if self.walls is None else max(self.walls.x, self.walls.y)
         far = p.plan.square().sum(-1) / scale**2
+        a, b = self.siblings
+        if len(a):
+            across, reach = p.plan[..., 0], p.reach[..., 0]
+            apart = (across[..., a] - across[..., b]).abs() / (reach[..., a] + reach[..., b])
+            hiding = (1 - apart).clamp(min=0)
+            turned = turned.index_add(-1, a, hiding).index_add(-1, b, hiding)
         if self.walls is None or not bool(self.wallward.any()):
             return turned + 0.5 * far
         each = Poses(p.location.unsqueeze(-2), p.yaw.unsqueeze(-1), p.size.unsqueeze(-2),
@@ -329,6 +343,16 @@ class Problem:
         ]
         both = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2)
         return both[:, 0], both[:, 1]
+
+    def _siblings(self) -> tuple[Tensor, Tensor]:
+        """Pairs that stand on the same thing."""
+        pairs = [(a, b) for found in self.children for n, a in enumerate(found) for b in found[:n]]
+        both = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2)
+        return both[:, 0], both[:, 1]
+
+    def _below_ceiling(self, name: str) -> bool:
+        """Whether what hangs does so at a wall: what ends near a usual ceiling hangs from that."""
+        return self.lifts[name] + self.sizes[self.index[name]][2] < CEILING
 
     def _may_scale(self, name: str) -> bool:
         return any(r.kind in ("hierarchy", "scaling") for r in self.graph.about(name))

@@ -64,19 +64,21 @@ def solve(
     sizes: Mapping[str, tuple[float, float, float]],
     surfaces: Mapping[str, Sequence[Surface]] | None = None,
     *,
+    lifts: Mapping[str, float] | None = None,
     seed: int = 0,
     config: SolverConfig = SolverConfig(),
     start: Layout | None = None,
 ) -> Solution:
     """The best layout found for ``graph``; ``sizes`` in metres and ``surfaces`` by asset.
 
+    ``lifts`` are the metres above the floor of what hangs by itself: a wall lamp, a washbasin.
     ``start`` is a layout to improve: it is one of the starts, and nothing is built anew.
 
     Raises:
         UserError: as :class:`Problem` does.
     """
     begun = time.monotonic()
-    problem = Problem(graph, sizes, surfaces)
+    problem = Problem(graph, sizes, surfaces, lifts)
     if not problem.count:
         return Solution({}, Scores(graph.relations, ()), (), (), time.monotonic() - begun)
     # Tensors this small gain nothing from a second thread, and lose much where cores are shared.

@@ -23,8 +23,8 @@ HANG = 0.5
 def supports(problem: Problem) -> list[Support]:
     """The support of each asset, in order.
 
-    ``on``, ``inside`` and ``stack`` rest on an asset; ``on-wall`` and ``above`` give a height. The
-    first relation that says so counts.
+    ``on``, ``inside`` and ``stack`` rest on an asset; ``on-wall`` and ``above`` give a height, and
+    so does what hangs by itself. The first relation that says so counts.
 
     Raises:
         UserError: assets rest on one another in a circle.
@@ -52,6 +52,9 @@ def supports(problem: Problem) -> list[Support]:
             over = _top(index[said.assets[1]], problem, host)
             ceiling = problem.room.height - sizes[i][2] if problem.room else over + HANG
             height.setdefault(i, max(over + 0.05, ceiling))
+    for name, lift in problem.lifts.items():
+        top = problem.room.height - sizes[index[name]][2] if problem.room else lift
+        height.setdefault(index[name], max(0.0, min(lift, top)))
     load: dict[tuple[int, int], float] = {}
     found = []
     for i in range(problem.count):

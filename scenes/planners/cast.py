@@ -6,8 +6,11 @@ from dataclasses import dataclass, field, replace
 
 from common.errors import UserError
 from scenes.graph import MAX_ASSETS, Asset
-from scenes.planners.lexicon import OUTSIDE, SEATS, TABLES
+from scenes.planners.lexicon import OUTSIDE, SEATS, TABLES, TOYS
 from scenes.planners.phrases import Phrase
+
+TOY = 0.15
+"""Metres that a toy is high."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,8 @@ class Clause:
     """A place named before what is there: "along the wall stands a desk"."""
     verb: bool = False
     gap: float | None = None
-    first: Group | None = None
-    """The first that was named: what the next sentence is likely to be about."""
+    named: list[Group] = field(default_factory=list)
+    """Every group, in order; the next sentence is likely to be about the first."""
 
 
 @dataclass
@@ -133,6 +136,8 @@ def numbered(name: str, count: int, taken: set[str]) -> tuple[str, ...]:
 def _sizes(phrase: Phrase) -> dict[str, float]:
     """Metres by dimension, within what a scene can hold; "a 2 m sofa" is 2 m along its longest."""
     lengths = dict(phrase.lengths)
+    if not lengths and TOYS & set(phrase.words[:-1]):
+        lengths["height"] = TOY
     if "" in lengths:
         tall = phrase.head in OUTSIDE or phrase.head == "lamp"
         lengths["height" if tall else "width"] = lengths.pop("")

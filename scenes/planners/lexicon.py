@@ -144,10 +144,12 @@ OUTDOORS = frozenset(
     courtyard road farm campsite plaza""".split()
 )
 OUTSIDE = frozenset(
-    """tree car bus truck bench fence house fountain lamppost streetlight pine palm bush hedge bike
-    bicycle horse tent van motorbike mailbox hydrant swing boat snowman""".split()
+    """tree car bus truck fence house fountain lamppost streetlight pine palm bush hedge horse tent
+    van motorbike mailbox hydrant swing boat snowman barbecue""".split()
 )
-"""Things that stand out of doors if nothing is said."""
+"""Things that stand out of doors, and whatever is with them, if nothing is said."""
+TOYS = frozenset("toy model miniature".split())
+"""Words that make a car one for a shelf."""
 SEATS = frozenset("chair stool armchair seat bench".split())
 TABLES = frozenset("table desk bar counter island".split())
 BIG = frozenset(
@@ -165,3 +167,18 @@ DIMENSIONS = {
     "wide": "width", "width": "width", "across": "width", "long": "width", "deep": "depth",
     "depth": "depth", "tall": "height", "high": "height", "height": "height",
 }  # fmt: skip
+SURROUNDINGS = frozenset("wall floor ground ceiling corner grass lawn sky side front back".split())
+ON_WALLS = frozenset("picture painting poster mirror clock photograph".split())
+HANGING = frozenset({"chandelier"})
+AT_WALLS = frozenset(
+    """bed wardrobe bookcase bookshelf cupboard dresser fridge refrigerator stove oven cooker sink
+    washbasin toilet bathtub shower dishwasher fireplace sideboard blackboard whiteboard""".split()
+)
+"""What stands with its back to a wall in any room, if nothing is said."""
+BACK = frozenset({"it", "them"})
+SIDEWAYS = {
+    "at-left": "left-of", "at-right": "right-of", "background": "behind",
+    "foreground": "in-front-of",
+}  # fmt: skip
+SCREENS = frozenset("tv television telly screen blackboard whiteboard fireplace".split())
+"""What is looked at from its front."""

@@ -15,6 +15,8 @@ _NOUNS = frozenset(
     jewelry""".split()
 )
 """Nouns that look like verbs or adverbs."""
+HOLDERS = frozenset({"vase", "pot", "flowerpot"})
+"""Things that nobody sees for what is in them."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Phrase:
     unused: tuple[str, ...] = ()
     tail: tuple[str, ...] = ()
     """What it is of: "a bowl of fruit"."""
+    sought: str = ""
+    """Other words to look for it by: "a vase with flowers" is found by what is in it."""
 
     @property
     def head(self) -> str:
@@ -41,7 +45,7 @@ class Phrase:
 
     @property
     def what(self) -> str:
-        return " ".join((*self.words, *self.tail))
+        return self.sought or " ".join((*self.words, *self.tail))
 
 
 def read(tokens: Sequence[Token], at: int) -> tuple[Phrase, int] | None:
@@ -109,10 +113,14 @@ def read(tokens: Sequence[Token], at: int) -> tuple[Phrase, int] | None:
         words.append(word)
         at += 1
     tail: list[str] = []
-    if words and at + 1 < len(tokens) and tokens[at].text == "of":
-        after = read(tokens, at + 1)
-        if after is not None and tokens[at].kind == "word":
+    sought = ""
+    if words and at + 1 < len(tokens) and tokens[at].text in ("of", "with"):
+        said, after = tokens[at].text, read(tokens, at + 1)
+        bare = tokens[at + 1].text not in NUMBERS and tokens[at + 1].text not in DEFINITE
+        if after is not None and said == "of" and tokens[at].kind == "word":
             tail, at = ["of", *after[0].words], after[1]
+        elif after is not None and said == "with" and singular(words[-1]) in HOLDERS and bare:
+            sought, at = f"{after[0].what} in a {singular(words[-1])}", after[1]
     unused: list[str] = []
     while len(words) > 1 and no_noun(words[-1]):
         unused.insert(0, words.pop())
@@ -137,6 +145,7 @@ def read(tokens: Sequence[Token], at: int) -> tuple[Phrase, int] | None:
         lengths,
         tuple(unused),
         tuple(tail),
+        sought,
     )
     return made, at
 

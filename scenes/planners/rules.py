@@ -20,7 +20,9 @@ from scenes.planners import Plan, phrases
 from scenes.planners import tokens as lexer
 from scenes.planners.arrange import flank, place, relate, say, shaped
 from scenes.planners.cast import Cast, Clause, Group
+from scenes.planners.habits import habits
 from scenes.planners.lexicon import (
+    BACK,
     BIG,
     DEFINITE,
     FILLERS,
@@ -32,14 +34,14 @@ from scenes.planners.lexicon import (
     PRONOUNS,
     ROOMS,
     SEATS,
+    SIDEWAYS,
+    SURROUNDINGS,
     TABLES,
+    TOYS,
 )
 from scenes.planners.phrases import Phrase
 from scenes.planners.tokens import Token
 
-SURROUNDINGS = frozenset("wall floor ground ceiling corner grass lawn sky side front back".split())
-ON_WALLS = frozenset("picture painting poster mirror clock photograph".split())
-HANGING = frozenset({"chandelier"})
 TURNED = {"surrounded-by": "around", "flanked-by": "flanking", "holds": "on"}
 """Connectors whose host comes first, and what they are the other way round."""
 EXAMPLE = 'name things, as in "a table with four chairs around it"'
@@ -78,9 +80,9 @@ class _Reading:
                 start = at + 1
         if not self.cast.assets:
             raise UserError(f"nothing to show in {self.text[:60]!r}", EXAMPLE)
-        self._habits()
-        heads = [a.what.split()[-1] for a in self.cast.assets]
-        outside = sum(h in OUTSIDE for h in heads) > len(heads) / 2
+        self.relations += habits(self.cast, self.relations, self.kind, self.room is not None)
+        named = [g.phrase for g in self.cast.groups]
+        outside = any(p.head in OUTSIDE and not TOYS & set(p.words) for p in named)
         indoors = self.room is not None or self.kind in ROOMS
         graph = SceneGraph(
             text=self.text,
@@ -101,7 +103,7 @@ class _Reading:
             if token.kind == "connector" and self._turned(c, tokens, at):
                 at += 1
             elif token.kind == "connector":
-                self._connect(c, token)
+                self._connect(c, token, at + 1 < len(tokens) and tokens[at + 1].text in BACK)
             elif token.kind == "place":
                 self._place(c, token)
             elif token.kind in ("and", "comma"):
@@ -135,8 +137,8 @@ class _Reading:
                     continue
             at += 1
         self._attach(c)
-        if c.first is not None:
-            self.before = c.first
+        if c.named:
+            self.before = c.named[0]
 
     def _name(self, c: Clause, phrase: Phrase) -> None:
         self.unused += phrase.unused
@@ -151,7 +153,8 @@ class _Reading:
 
     def _hear(self, c: Clause, group: Group) -> None:
         """A group was named: the host of what waits, or one more of a run."""
-        c.first = c.first or group
+        if group not in c.named:
+            c.named.append(group)
         if (
             c.pending is not None
             and c.pending[0] == "between"
@@ -191,12 +194,13 @@ class _Reading:
         """Whether "a desk and behind it a chair" is read here: "it" is what was just named."""
         if not c.separated or not c.run or at + 2 >= len(tokens):
             return False
-        if tokens[at + 1].text not in ("it", "them") or phrases.read(tokens, at + 2) is None:
+        if tokens[at + 1].text not in BACK or phrases.read(tokens, at + 2) is None:
             return False
         c.inverted, c.run, c.separated = (tokens[at].value, c.run[-1:]), [], False
         return True
 
-    def _connect(self, c: Clause, token: Token) -> None:
+    def _connect(self, c: Clause, token: Token, back: bool) -> None:
+        """``back``: a pronoun follows, so that what it points back to is no subject."""
         kind = token.value
         if kind == "with":
             self._attach(c)
@@ -209,7 +213,9 @@ class _Reading:
             c.run, c.last = [], source
             c.separated = False
             return
-        if c.run:
+        if c.run and back and len(c.run) > 1:
+            subjects, c.subject = c.run[-1:], c.run[:-1]
+        elif c.run:
             subjects = self._sharing(c, kind)
         elif c.separated and c.subject:
             subjects = c.subject
@@ -226,8 +232,9 @@ class _Reading:
         """Which of the groups named in a row a connector speaks of: the last, or all of them."""
         if len(c.run) == 1:
             return c.run
-        together = c.verb or (len(c.run) == 2 and not c.listed)
-        fits = kind not in ("on", "inside") or not any(g.head in BIG for g in c.run[:-1])
+        carried = kind in ("on", "inside")
+        fits = not carried or not any(g.head in BIG | OUTSIDE for g in c.run[:-1])
+        together = c.verb or ((len(c.run) == 2 or carried) and not c.listed)
         alone = c.holder is None or c.verb
         return c.run if together and fits and alone else c.run[-1:]
 
@@ -247,6 +254,12 @@ class _Reading:
             hosts = [host] if host is not None and host != chosen[0] else self.cast.groups[-2:-1]
             if hosts:
                 self.relations += flank(self.cast.copied(chosen[0], 2).ids, hosts[0].ids[0])
+        elif kind in SIDEWAYS and chosen:
+            # Of what was named first: "a sofa, and an armchair on the right".
+            other = next((g for g in [*c.named, *self.cast.groups] if g not in chosen), None)
+            if other is not None:
+                heads = (chosen[0].head, other.head)
+                self.relations += relate(SIDEWAYS[kind], ids, other.ids, heads, c.gap)
         elif kind == "on-previous" and chosen:
             host = c.holder or self.before
             if host is not None and host != chosen[0]:
@@ -278,8 +291,14 @@ class _Reading:
             return
         if c.pending is None and c.holder is None and not c.run:
             c.last = c.subject = [found]
-        else:
-            self._hear(c, found)
+            return
+        if c.pending is not None and c.pending[0] == "between" and len(found.ids) < 2:
+            # "a sofa facing a TV, a table between them": the first two that are named.
+            two = [g for g in c.named if g not in subjects][:2]
+            c.halves, found = (two[:1], two[1]) if len(two) == 2 else ([], found)
+        self._hear(c, found)
+        if subjects:
+            c.last = subjects
 
     # Naming
 
@@ -330,7 +349,12 @@ class _Reading:
                 subjects[n] = group = self.cast.copied(group, each * len(on))
             elif kind == "flanking" and len(group.ids) == 1 and len(subjects) == 1:
                 subjects[n] = group = self.cast.copied(group, 2)
-            self.relations += relate(kind, group.ids, on, (group.head, hosts[-1].head), c.gap)
+            ids = group.ids[:1] if kind == "on" and group.phrase.shape == "stack" else group.ids
+            if kind == "facing" and group.phrase.shape in ("row", "column", "grid"):
+                # They all look the same way.
+                self.relations.append(say("facing", ids[len(ids) // 2], on[0]))
+                continue
+            self.relations += relate(kind, ids, on, (group.head, hosts[-1].head), c.gap)
         c.gap = None
 
     def _attach(self, c: Clause) -> None:
@@ -350,23 +374,6 @@ class _Reading:
             self.relations += relate(kind, group.ids, host.ids, (group.head, host.head))
             self.cast.notes.append(f"{host.phrase.what} with {group.phrase.what}: taken as {kind}")
         c.held, c.holder, c.closed = [], None, False
-
-    def _habits(self) -> None:
-        """What anybody means who says nothing: chairs go to the table, pictures to the wall."""
-        about = {a for r in self.relations for a in r.assets}
-        tables = [g for g in self.cast.groups if g.head == "table" and len(g.ids) == 1]
-        for group in self.cast.groups:
-            free = tuple(i for i in group.ids if i not in about)
-            if not free:
-                continue
-            if group.head in ("chair", "stool") and len(tables) == 1 and len(free) > 1:
-                self.relations.append(say("around", *free, tables[0].ids[0]))
-                self.cast.notes.append(f"{group.phrase.what}: placed around the table")
-            elif group.head in ON_WALLS and self.kind not in OUTDOORS:
-                self.relations += [say("on-wall", i) for i in free]
-                self.cast.notes.append(f"{group.phrase.what}: hung on a wall")
-            elif group.head in HANGING and tables:
-                self.relations += [say("above", i, tables[0].ids[0]) for i in free]
 
 
 def _verb(c: Clause, tokens: list[Token], at: int) -> bool:

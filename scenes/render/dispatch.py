@@ -108,6 +108,8 @@ class Blender:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             write(str(part), *given)
+            if path.suffix == ".blend" and not _whole(part):
+                raise RuntimeError(f"{path.name} was not written to its end")
             os.replace(part, path)
         except (RuntimeError, OSError) as error:
             raise (picture.full(path, error) or error) from error
@@ -128,6 +130,16 @@ class Blender:
             filled=filled,
             notes=model.notes,
         )
+
+
+def _whole(path: Path) -> bool:
+    """Whether a compressed .blend has its end; Blender does not say that the disk was full.
+
+    It is Zstandard's seekable format, whose last four bytes are the magic number of its seek table.
+    """
+    with path.open("rb") as file:
+        file.seek(-4, os.SEEK_END)
+        return file.read() == b"\xb1\xea\x92\x8f"
 
 
 def _glb(path: str, things: list[bpy.types.Object]) -> None:

@@ -26,6 +26,9 @@ def mend(mesh: bpy.types.Mesh, path: Path) -> list[str]:
             continue
         tree = material.node_tree
         for node in [n for n in tree.nodes if n.type == "TEX_IMAGE"]:
+            other = beside(path) if not there(node.image) else None
+            if other is not None:
+                node.image = bpy.data.images.load(str(other), check_existing=True)
             if not there(node.image):
                 name = node.image.filepath or node.image.name if node.image else "unnamed"
                 notes.append(f"the texture {name.replace(chr(92), '/').split('/')[-1]} is missing")
@@ -47,6 +50,14 @@ def there(image: bpy.types.Image | None) -> bool:
     if image is None:
         return False
     return bool(image.size[0] and image.size[1])
+
+
+def beside(path: Path) -> Path | None:
+    """The one picture in a model's folder of its own: its texture, whatever the model calls it."""
+    kinds = (".jpg", ".jpeg", ".png", ".tga", ".bmp")
+    found = [p for p in path.parent.iterdir() if p.suffix.lower() in kinds]
+    models = [p for p in path.parent.iterdir() if p.suffix.lower() == path.suffix.lower()]
+    return found[0] if len(found) == 1 and len(models) == 1 else None
 
 
 def linear(value: float) -> float:

@@ -62,7 +62,26 @@ CASES: dict[str, str] = {
     "two trees behind the house": "behind(tree-1, house); behind(tree-2, house)",
     "a tv opposite the sofa": "facing(tv, sofa); facing(sofa, tv)",
     "a chair facing the desk": "facing(chair, desk)",
-    "the sofa and the armchair both face the tv": "facing(sofa, tv); facing(armchair, tv)",
+    "the sofa and the armchair both face the tv": (
+        "facing(sofa, tv); facing(armchair, tv); facing(tv, sofa)"
+    ),
+    "a bowl of fruit and a vase with flowers on a table": "on(bowl, table); on(vase, table)",
+    "a bed, a lamp on either side of it": (
+        "direction(lamp, bed, side=left); proximity(lamp, bed, distance=0.3); "
+        "direction(lamp-2, bed, side=right); proximity(lamp-2, bed, distance=0.3); "
+        "symmetry(lamp, lamp-2, bed, host=True)"
+    ),
+    "a sofa facing a table, a rug between them": "facing(sofa, table); between(rug, sofa, table)",
+    "a laptop, a mug and a stack of three books on a desk": (
+        "stack(book-1, book-2, book-3); on(laptop, desk); on(mug, desk); on(book-1, desk)"
+    ),
+    "a sofa, and an armchair to the right": (
+        "right-of(armchair, sofa); proximity(armchair, sofa, distance=1.0)"
+    ),
+    "a row of three desks facing a blackboard": (
+        "repetition(desk-1, desk-2, desk-3, axis=x); facing(desk-2, blackboard)"
+    ),
+    "a bedroom with a bed": "against-wall(bed)",
     "Two armchairs facing each other": (
         "facing(armchair-1, armchair-2); facing(armchair-2, armchair-1)"
     ),
@@ -211,6 +230,10 @@ def test_rooms_and_the_world_outside() -> None:
     assert plan("a garden with a bench").graph.outdoors
     assert plan("two trees and a car").graph.outdoors
     assert not plan("a tree in a living room with a sofa").graph.outdoors
+    assert plan("a dog next to a bench under a tree").graph.outdoors
+    toy = plan("a toy car on a table").graph
+    assert not toy.outdoors and toy["car"].height == 0.15
+    assert plan("a vase with roses").graph["vase"].what == "rose in a vase"
 
 
 def test_what_cannot_be_used_is_told() -> None:

@@ -1,0 +1,153 @@
+"""``upspiral scenes craft``: a sentence becomes a scene."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from common.commands import Output
+from common.errors import UserError
+
+
+@dataclass(frozen=True)
+class Craft:
+    """Make a Blender scene of a sentence: plan, lay out, look, revise.
+
+    The folder then holds scene.blend, scene.glb, scene.py, graph.json, a picture a step and
+    report.html (docs/scenes.md).
+    """
+
+    text: tyro.conf.Positional[str | None] = None
+    """What to show, or @FILE with it."""
+    out: Path = Path("room")
+    """The folder for the scene."""
+    graph: Path | None = None
+    """Start from this scene graph instead of a sentence."""
+    planner: Literal["rules", "served"] = "rules"
+    """Who reads the sentence."""
+    critic: str = "geometry"
+    """Who looks at the steps: geometry, clip, vision, or several with commas."""
+    model: str | None = None
+    """The name of the served model, for --planner served and --critic vision."""
+    base_url: str | None = None
+    """Where it is served, as in http://localhost:8000/v1."""
+    clip: str = "starter"
+    """The weights of --critic clip: starter, or ARCHITECTURE:TAG_OR_FILE of open_clip."""
+    assets: Path | None = None
+    """Take models from here only: a folder, or a .sh3f catalogue. All that is indexed by default,
+    which is at least the furniture."""
+    steps: int = 4
+    """How many states of the scene there may be, the draft included."""
+    seed: int = 0
+    size: str = "800x600"
+    """Pixels of the pictures, as WIDTHxHEIGHT."""
+    samples: int = 16
+    """Rays a pixel: more is smoother and slower."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+
+    def run(self, out: Output) -> dict[str, Any]:
+        from scenes.commands.control import sides
+        from scenes.commands.plan import brief
+        from scenes.craft import CraftConfig, Step, craft
+        from scenes.critics.choose import critics
+        from scenes.deliver import GRAPH, deliver, keep
+        from scenes.graph import load
+        from scenes.planners.choose import planner
+        from scenes.render.pool import Workers
+        from scenes.shoot import Studio
+
+        begun = time.monotonic()
+        width, height = sides(self.size)
+        if (self.text is None) == (self.graph is None):
+            raise UserError(
+                "a scene is made of a text or of a --graph",
+                'give one of them, as in upspiral scenes craft "a table with four chairs"',
+            )
+        if not 1 <= self.samples <= 4096:
+            raise UserError(f"{self.samples} samples", "ask for 1 to 4096")
+        config = CraftConfig(
+            steps=self.steps, seed=self.seed, width=width, height=height, samples=self.samples
+        )
+        wanted = brief(self.text) if self.text is not None else load(self.graph or Path())
+        reader = planner(self.planner, model=self.model, base_url=self.base_url)
+        index = self._index(out)
+        broken = set(index.problems())
+
+        def kept(step: Step, number: int) -> None:
+            keep(step, number, self.out)
+            out.resume = shlex.join(self._words(self.out / GRAPH))
+            score = step.measures.constraint_score
+            out.note(f"step {number}: constraints {score:.3f}; {self.out}/step-{number}.png")
+
+        with Workers(device=self.device) as workers:
+            looking = critics(self.critic, index, workers, self.model, self.base_url, self.clip)
+            try:
+                self.out.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(
+                    f"cannot use {self.out}: {error.strerror}", "choose another folder with --out"
+                ) from error
+            made = craft(
+                wanted,
+                index,
+                planner=reader,
+                critics=looking,
+                workers=workers,
+                out=self.out,
+                config=config,
+                progress=out.progress(),
+                kept=kept,
+            )
+            files = deliver(made, self.out, Studio(index, workers), config)
+        out.resume = None
+        seconds = time.monotonic() - begun
+        missing = dict(made.best.staged.dressed.missing)
+        amiss = [w for name, w in index.problems().items() if missing or name not in broken]
+        notes = [*made.plan.notes, *made.notes, *amiss]
+        for note in notes:
+            out.note(f"note: {note}")
+        for name, nearest in missing.items():
+            out.note(f"note: no model for {name}, a plain block stands there (nearest: {nearest})")
+        if made.plan.unused:
+            out.note(f"words that could not be used: {', '.join(made.plan.unused)}")
+        measures = made.measures
+        figures = {**measures._asdict(), "clip_score": made.clip_score, "seconds": seconds}
+        out.table(("measure", "value"), [*figures.items()])
+        out.print(f"{self.out}: {', '.join(files)}")
+        return {
+            "text": made.text,
+            "out": str(self.out),
+            **figures,
+            "steps": len(made.steps),
+            "chosen": made.chosen,
+            "accepted": made.accepted,
+            "missing": missing,
+            "unused": list(made.plan.unused),
+            "notes": notes,
+            "files": list(files),
+        }
+
+    def _index(self, out: Output) -> Any:
+        """The models to choose from."""
+        from scenes.assets.furniture import index, source
+        from scenes.assets.index import Index
+
+        models = Index(only=source(self.assets) if self.assets is not None else None)
+        if self.assets is not None or not models.sources():
+            index(self.assets, progress=out.progress(), into=models)
+        return models
+
+    def _words(self, graph: Path) -> list[str]:
+        """The command that goes on from a graph."""
+        words = ["upspiral", "scenes", "craft", "--graph", str(graph), "--out", str(self.out)]
+        words += ["--seed", str(self.seed), "--size", self.size, "--samples", str(self.samples)]
+        if self.critic != "geometry":
+            words += ["--critic", self.critic, "--clip", self.clip]
+        for flag, value in (("--model", self.model), ("--base-url", self.base_url)):
+            words += [flag, value] if value is not None else []
+        return words + (["--assets", str(self.assets)] if self.assets is not None else [])

@@ -1,0 +1,62 @@
+"""What anybody means who says nothing: chairs go to the table, pictures to the wall."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scenes.graph import Relation
+from scenes.planners.arrange import say
+from scenes.planners.cast import Cast
+from scenes.planners.lexicon import AT_WALLS, HANGING, ON_WALLS, OUTDOORS, ROOMS, SCREENS
+
+
+def habits(cast: Cast, relations: Sequence[Relation], kind: str, room: bool) -> list[Relation]:
+    """More relations, for what ``relations`` leave open; what it came to is noted in ``cast``.
+
+    ``kind`` is the place that the text names, as in "kitchen", ``room`` whether it gave its size.
+    """
+    found: list[Relation] = []
+    about = {a for r in relations for a in r.assets}
+    tables = [g for g in cast.groups if g.head == "table" and len(g.ids) == 1]
+    for group in cast.groups:
+        free = tuple(i for i in group.ids if i not in about)
+        if not free:
+            continue
+        if group.head in ("chair", "stool") and len(tables) == 1 and len(free) > 1:
+            found.append(say("around", *free, tables[0].ids[0]))
+            cast.notes.append(f"{group.phrase.what}: placed around the table")
+        elif group.head in ON_WALLS and kind not in OUTDOORS:
+            found += [say("on-wall", i) for i in free]
+            cast.notes.append(f"{group.phrase.what}: hung on a wall")
+        elif group.head in HANGING and tables:
+            found += [say("above", i, tables[0].ids[0]) for i in free]
+    found += _turned(cast, relations)
+    if room or kind in ROOMS:
+        found += _walled(cast, [*relations, *found])
+    return found
+
+
+def _turned(cast: Cast, relations: Sequence[Relation]) -> list[Relation]:
+    """Nobody sits before the back of a television: it looks back at the first who looks at it."""
+    heads = {i: g.head for g in cast.groups for i in g.ids}
+    rows = {a for r in relations if r.kind in ("repetition", "grid") for a in r.assets}
+    watched = {
+        r.assets[1]: r.assets[0]
+        for r in reversed(relations)
+        if r.kind == "facing" and r.assets[0] not in rows
+    }
+    return [say("facing", s, by, weight=0.5) for s, by in watched.items() if heads[s] in SCREENS]
+
+
+def _walled(cast: Cast, relations: Sequence[Relation]) -> list[Relation]:
+    """Beds, cupboards and the like stand with their back to a wall, unless they stand elsewhere."""
+    placing = [r for r in relations if r.kind not in ("facing", "repetition")]
+    placed = {a for r in placing for a in (r.assets[:-1] or r.assets)}
+    found: list[Relation] = []
+    for group in cast.groups:
+        if group.head in AT_WALLS and not placed & set(group.ids):
+            # What stands in a row goes where one of it goes.
+            ids = group.ids[:1] if group.phrase.shape == "row" else group.ids
+            found += [say("against-wall", i, weight=0.5) for i in ids]
+            cast.notes.append(f"{group.phrase.what}: put against a wall")
+    return found
