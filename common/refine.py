@@ -6,7 +6,7 @@ spent. SceneCraft's inner loop, self-refinement and PIT's inference are this.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -59,29 +59,70 @@ def refine(
     Raises:
         ValueError: the budget is below 1.
     """
+    [found] = refine_all(
+        [task],
+        lambda tasks: [draft(tasks[0])],
+        lambda steps: [critique(*steps[0])],
+        lambda bases: [revise(*bases[0])],
+        accept,
+        budget,
+        from_best,
+    )
+    return found
+
+
+def refine_all(
+    tasks: Sequence[Task],
+    draft: Callable[[Sequence[Task]], Sequence[str | Candidate]],
+    critique: Callable[[Sequence[tuple[Task, Candidate]]], Sequence[Critique]],
+    revise: Callable[
+        [Sequence[tuple[Task, Candidate, Critique]]], Sequence[str | Candidate | None]
+    ],
+    accept: Accept,
+    budget: int,
+    from_best: bool = False,
+) -> list[Refinement]:
+    """As :func:`refine`, of several tasks side by side: a model works in batches.
+
+    The callables get those that are still under way and answer in their order.
+    """
     if budget < 1:
         raise ValueError(f"a budget of {budget} does not allow a draft")
-    trace: list[Candidate] = []
-    said: list[Critique] = []
-    made: str | Candidate | None = draft(task)
-    base = None
-    while made is not None:
-        step = _step(task, made, len(trace), base)
-        said.append(critique(task, step))
-        step = replace(
-            step,
-            scores={**step.scores, "critique": said[-1].score},
-            meta={**step.meta, "critique": said[-1].text},
-        )
-        trace.append(step)
-        if accept(step, said[-1]):
-            return Refinement(step, tuple(trace), True)
-        if len(trace) == budget:
+    traces: list[list[Candidate]] = [[] for _ in tasks]
+    said: list[list[Critique]] = [[] for _ in tasks]
+    accepted = [False] * len(tasks)
+    bases: dict[int, Candidate | None] = dict.fromkeys(range(len(tasks)))
+    made: Sequence[str | Candidate | None] = draft(tasks) if tasks else []
+    while True:
+        under_way = zip(list(bases.items()), made, strict=True)
+        steps = {
+            n: _step(tasks[n], text, len(traces[n]), base)
+            for (n, base), text in under_way
+            if text is not None
+        }
+        if not steps:
             break
-        at = _best(trace, latest=True) if from_best else len(trace) - 1
-        base = trace[at]
-        made = revise(task, base, said[at])
-    return Refinement(trace[_best(trace, latest=from_best)], tuple(trace), False)
+        critiques = critique([(tasks[n], step) for n, step in steps.items()])
+        for (n, step), given in zip(steps.items(), critiques, strict=True):
+            step = replace(
+                step,
+                scores={**step.scores, "critique": given.score},
+                meta={**step.meta, "critique": given.text},
+            )
+            traces[n].append(step)
+            said[n].append(given)
+            accepted[n] = accept(step, given)
+        bases, asked = {}, []
+        for n in steps:
+            if not accepted[n] and len(traces[n]) < budget:
+                at = _best(traces[n], latest=True) if from_best else len(traces[n]) - 1
+                bases[n] = traces[n][at]
+                asked.append((tasks[n], traces[n][at], said[n][at]))
+        made = revise(asked) if asked else []
+    return [
+        Refinement(t[-1] if done else t[_best(t, latest=from_best)], tuple(t), done)
+        for t, done in zip(traces, accepted, strict=True)
+    ]
 
 
 def _step(task: Task, made: str | Candidate, at: int, base: Candidate | None) -> Candidate:

@@ -27,6 +27,7 @@ from common.stages import Context
 
 Reward = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
 """From prompts and completions (without the end token) to a reward each; more is better."""
+Reference = Literal["start", "previous"] | Path
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class RewardLearner:
 
     ``reward`` judges; without it a reward model is fitted on the round's preferences.
     ``reference`` is what the run started from, or the policy as this round found it
-    (``previous``); a copy of it is held in memory, and ``kl_coef`` is the price of leaving it.
+    (``previous``), or the folder of a saved state; a copy of it is held in memory, and ``kl_coef``
+    is the price of leaving it.
     ``temperature`` is the one that the policy will be used at. An iteration draws ``rollouts``
     completions and learns from them ``epochs`` times in batches of ``batch_size``. ``clip`` is for
     the ratio. ``lora`` as in :class:`common.learners.dpo.Preference`. ``checkpoint_every`` counts
@@ -54,7 +56,7 @@ class RewardLearner:
     temperature: float = 1.0
     max_new_tokens: int = 600
     lora: int | None = None
-    reference: Literal["start", "previous"] = "start"
+    reference: Reference = "start"
     checkpoint_every: int = 2
 
     def __post_init__(self) -> None:
@@ -62,7 +64,7 @@ class RewardLearner:
                        "temperature", "max_new_tokens", "checkpoint_every")  # fmt: skip
         if min(self.kl_coef, self.learning_rate) < 0:
             raise UserError("kl_coef and learning_rate must not be negative", "correct the learner")
-        if self.reference not in ("start", "previous"):
+        if self.reference not in ("start", "previous") and not isinstance(self.reference, Path):
             raise UserError(f"no reference {self.reference!r}", "use 'start' or 'previous'")
 
 
@@ -186,8 +188,13 @@ def in_turn(prompts: Sequence[str], start: int, count: int, ctx: Context) -> lis
     return found[ahead : ahead + count]
 
 
-def frozen_reference(policy: HFPolicy, reference: Literal["start", "previous"]) -> Any:
-    """A copy of the policy's model as the run started or as it is now, without gradients."""
+def frozen_reference(policy: HFPolicy, reference: Reference) -> Any:
+    """A copy of the policy's model as it started, is now, or was saved, without gradients."""
+    if isinstance(reference, Path):
+        twin = copy.copy(policy)
+        twin.model = copy.deepcopy(policy.model)
+        twin.restore(reference)
+        return twin.model.eval().requires_grad_(False)
     with policy.at_start() if reference == "start" else nullcontext():
         model = copy.deepcopy(policy.model)
     return model.eval().requires_grad_(False)
