@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from scenes.assets.index import Index
-from scenes.assets.search import SURE, Hit, search
+from scenes.assets.search import SURE, search
 from scenes.assets.words import article, called, head
-from scenes.clip.encoder import Clip, Floats, cut, opened
+from scenes.clip.encoder import Clip, cut, opened
+from scenes.clip.looks import likeness
 from scenes.critics import Criticism, Finding, Shot
 from scenes.edits import Replace
 
@@ -113,22 +114,13 @@ class ClipCritic:
         if self.index is None:
             return None
         hits = [h for h in search(self.index, what, k=CANDIDATES) if h.score >= SURE]
-        scores = picture_scores(self.encoder, self.index, what, hits)
+        scores = likeness(self.encoder, self.index, what, hits)
         here = {h.model.id: s for h, s in zip(hits, scores, strict=True) if not np.isnan(s)}
         if not here:
             return None
         best = max(here, key=lambda i: here[i])
         now = here.get(model or "", min(here.values()))
         return best if best != model and here[best] > now + BETTER else None
-
-
-def picture_scores(encoder: Clip, index: Index, words: str, hits: Sequence[Hit]) -> Floats:
-    """The cosine of each hit's picture in the index with the words; NaN where it has none."""
-    models, vectors = index.all("image", encoder.name)
-    row = {m.id: n for n, m in enumerate(models)}
-    text = encoder.texts([article(words)])[0]
-    found = [vectors[row[h.model.id]] @ text if h.model.id in row else np.nan for h in hits]
-    return np.asarray(found, np.float32)
 
 
 def _others(what: str, scene: Sequence[str]) -> list[str]:
