@@ -50,8 +50,8 @@ class ClipRecipe:
     """Scenes pasted from icons."""
     views: int = 2
     """Augmented views of each picture; every second one is mirrored."""
-    steps: int = 1200
-    batch: int = 192
+    steps: int = 400
+    batch: int = 160
     rate: float = 5e-4
     decay: float = 0.1
     seed: int = 0
@@ -114,6 +114,17 @@ def captions(picture: Picture, models: Mapping[str, Model], mirrored: bool = Fal
     if mirrored and kind in ("left-of", "right-of"):
         kind = OPPOSITE[kind]
     return arranged(kind, shown, picture.counts)
+
+
+def worded(said: Sequence[str], single: bool, seed: int, number: int) -> list[str]:
+    """The captions that are learnt of an example: of a thing all and a framed one, of a scene one.
+
+    So much is embedded of each once, and no more.
+    """
+    random = generator(seed, "words", number)
+    if not single:
+        return [said[int(random.integers(len(said)))]]
+    return [*said, FRAMES[int(random.integers(len(FRAMES)))].format(said[0])]
 
 
 def shown(picture: Picture, folder: Path, random: np.random.Generator | None = None) -> Image.Image:
@@ -203,8 +214,11 @@ def train(
     seen += collages(models, recipe.collages, recipe.seed)
     examples = [Example(p, v) for v in range(recipe.views) for p in seen]
     x = features(towers, examples, by_id, folder, out / "work/features", recipe.seed, progress)
-    said = [captions(e.picture, by_id, e.mirrored) for e in examples]
-    every = list(dict.fromkeys(f.format(c) for cs in said for c in cs for f in FRAMES))
+    said = [
+        worded(captions(e.picture, by_id, e.mirrored), e.picture.kind is None, recipe.seed, n)
+        for n, e in enumerate(examples)
+    ]
+    every = list(dict.fromkeys(c for cs in said for c in cs))
     row = {caption: n for n, caption in enumerate(every)}
     prepared = towers.prepare(every)
     several = np.array([e.picture.kind is not None for e in examples])
@@ -228,7 +242,7 @@ def train(
                     continue
                 there |= keys
                 rows.append(int(n))
-                words.append(row[FRAMES[int(random.integers(len(FRAMES)))].format(caption)])
+                words.append(row[caption])
         seen_BCHW = torch.from_numpy(x[rows]).float()
         return seen_BCHW.to(memory_format=torch.channels_last), prepared[words]
 

@@ -96,17 +96,17 @@ class ClipCritic:
         views = self.encoder.images([cut(picture, boxes[i]) for _, i in best.values()])
         found = []
         for (what, model), view in zip(best, views, strict=True):
-            others = _others(what, [k[0] for k in best])
-            cosines = self.encoder.texts([article(w) for w in (what, *others)]) @ view
+            rest = others(what, [k[0] for k in best])
+            cosines = self.encoder.texts([article(w) for w in (what, *rest)]) @ view
             nearer = np.flatnonzero(cosines[1:] > cosines[0])
             if len(nearer) < LIKE:
                 continue
-            rather = others[int(cosines[1:].argmax())]
+            rather = rest[int(cosines[1:].argmax())]
             better = self._better(what, model)
             alike = [a.id for a in shot.dressed.graph.assets if (a.what, a.model) == (what, model)]
             said = f"the {what} does not look like {article(what)}, rather like {article(rather)}"
             edits = tuple(Replace(asset=i, model=better) for i in alike) if better else ()
-            found.append((len(nearer) / len(others), Finding(what=said, edits=edits)))
+            found.append((len(nearer) / len(rest), Finding(what=said, edits=edits)))
         return found
 
     def _better(self, what: str, model: str | None) -> str | None:
@@ -123,7 +123,7 @@ class ClipCritic:
         return best if best != model and here[best] > now + BETTER else None
 
 
-def _others(what: str, scene: Sequence[str]) -> list[str]:
+def others(what: str, scene: Sequence[str]) -> list[str]:
     """Words for other things than ``what``: no word that may stand for it."""
     names = called(head(what))
     own = frozenset[str]().union(*names)
