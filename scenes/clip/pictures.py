@@ -2,7 +2,7 @@
 
 Building a scene takes Blender longer than a small picture of it, so that many things share one: a
 sheet shows twelve models, each brought to a metre and turned, and is cut up by the boxes of what
-the camera sees; a world holds eight small scenes far apart, each with cameras of its own. Small
+the camera sees; a world holds eight small scenes far apart, each with a camera of its own. Small
 scenes are laid out by the solver from graphs that the rules' relations make, and only those whose
 relations hold are kept. Models are split, not pictures: whatever shows a model of dev or test is
 used for nothing else.
@@ -44,6 +44,11 @@ APART = 7.0
 """Radii of a small scene between the middles of two."""
 FLAT = 0.12
 """Metres below which a thing is not put into small scenes: nothing is to be seen of it."""
+KINDS = (
+    *("left-of", "right-of", "row", "row") * 2,
+    *("in-front-of", "behind", "on", "beside", "between", "around"),
+)  # fmt: skip
+"""What small scenes show, as often as it stands here."""
 SOLVER = SolverConfig(starts=3, steps=30, moves=12)
 
 
@@ -68,9 +73,9 @@ class PicturesConfig:
     """How many pictures: ``passes`` over all models, and worlds of eight small scenes a split."""
 
     passes: int = 2
-    train_worlds: int = 32
-    dev_worlds: int = 4
-    test_worlds: int = 10
+    train_worlds: int = 10
+    dev_worlds: int = 3
+    test_worlds: int = 12
     seed: int = 0
 
 
@@ -186,7 +191,7 @@ class _Sheet:
 
 @dataclass(frozen=True)
 class _World:
-    """Eight small scenes in a row, seen by two cameras each."""
+    """Eight small scenes in a row, a camera before each."""
 
     name: str
     split: Split
@@ -204,9 +209,8 @@ class _World:
         for n, each in enumerate(small):
             mine = each.things(n, APART * n)
             things += mine
-            for _ in range(2):
-                side = (random.uniform(-0.45, 0.45), 1.0, -random.uniform(0.35, 0.65))
-                cameras.append(frame(extent(mine), side, 4 / 3))
+            side = (random.uniform(-0.45, 0.45), 1.0, -random.uniform(0.35, 0.65))
+            cameras.append(frame(extent(mine), side, 4 / 3))
         scene = _scene(random, things)
         paths = tuple(folder / f"{self.name}-{n}.png" for n in range(len(cameras)))
         shots = workers.submit(
@@ -221,8 +225,8 @@ class _World:
         def finish() -> list[Picture]:
             shots.result()
             rows = []
-            for n, (path, look) in enumerate(zip(paths, looks, strict=True)):
-                rows += small[n // 2].pictures(path.name, self.split, n // 2, look.result().sights)
+            for n, (each, path, look) in enumerate(zip(small, paths, looks, strict=True)):
+                rows += each.pictures(path.name, self.split, n, look.result().sights)
             return rows
 
         return finish
@@ -295,8 +299,7 @@ def _small(random: np.random.Generator, models: Sequence[Model]) -> _Small | Non
         for m in models
         if not m.fixed and m.size is not None and min(m.size[2], max(m.size[:2])) > FLAT
     ]
-    kind = str(random.choice(["left-of", "right-of", "in-front-of", "behind", "on", "beside",
-                              "between", "around", "row", "row", "row"]))  # fmt: skip
+    kind = str(random.choice(KINDS))
     counts: tuple[int, ...] = (1, 1)
     chosen: tuple[Model, ...]
     if kind == "row":

@@ -5,8 +5,8 @@ pictures learn to find each other in batches by open_clip's contrastive loss (Ra
 2103.00020). Deviations, for a training of minutes on two cores: the image tower starts from an
 ImageNet classifier (EfficientNet-Lite0, Tan and Le, arXiv 1905.11946), whose first five stages stay
 as they are, so that what they make of each augmented picture is worked out once; the words' tower
-is a projection of sentence embeddings; no caption comes twice in a batch, where it would be its own
-counterexample. A picture mirrored swaps left and right in its caption.
+is a projection of sentence embeddings; no caption and no name of a model comes twice in a batch,
+where it would be its own counterexample. A picture mirrored swaps left and right in its caption.
 
 Renders, features and the training itself continue where they were stopped.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,13 +24,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from common import registry
 from common.errors import UserError
 from common.training import generator, run_steps
 from scenes.assets.model import Model
 from scenes.clip.captions import FRAMES, OPPOSITE, arranged, thing
+from scenes.clip.collages import collages, paste
 from scenes.clip.encoder import cut, filled, square, tensor
 from scenes.clip.pictures import Picture, PicturesConfig, split_of
-from scenes.clip.towers import LOWER, TextConfig, Towers, TowersConfig, start_from
+from scenes.clip.towers import TextConfig, Towers, TowersConfig, start_from
 
 Report = Callable[[int, int, str], None]
 CHUNK = 256
@@ -43,13 +46,17 @@ class ClipRecipe:
 
     pictures: PicturesConfig = PicturesConfig()
     towers: TowersConfig = TowersConfig()
+    collages: int = 1500
+    """Scenes pasted from icons."""
     views: int = 2
     """Augmented views of each picture; every second one is mirrored."""
-    steps: int = 1200
-    batch: int = 192
+    steps: int = 400
+    batch: int = 160
     rate: float = 5e-4
     decay: float = 0.1
     seed: int = 0
+    initial: str | None = "efficientnet-lite0"
+    """What the image tower starts from, by its name in the registry; None: random weights."""
 
 
 def starter() -> ClipRecipe:
@@ -65,7 +72,9 @@ def tower() -> ClipRecipe:
 def tiny() -> ClipRecipe:
     """The same in minutes, to see that it runs; it knows next to nothing."""
     few = PicturesConfig(passes=1, train_worlds=1, dev_worlds=1, test_worlds=1)
-    return ClipRecipe(few, TowersConfig(pixels=64), views=1, steps=30, batch=64)
+    return ClipRecipe(
+        few, TowersConfig(pixels=64), collages=90, views=1, steps=30, batch=64, initial=None
+    )
 
 
 RECIPES: dict[str, Callable[[], ClipRecipe]] = {
@@ -107,6 +116,17 @@ def captions(picture: Picture, models: Mapping[str, Model], mirrored: bool = Fal
     return arranged(kind, shown, picture.counts)
 
 
+def worded(said: Sequence[str], single: bool, seed: int, number: int) -> list[str]:
+    """The captions that are learnt of an example: of a thing all and a framed one, of a scene one.
+
+    So much is embedded of each once, and no more.
+    """
+    random = generator(seed, "words", number)
+    if not single:
+        return [said[int(random.integers(len(said)))]]
+    return [*said, FRAMES[int(random.integers(len(FRAMES)))].format(said[0])]
+
+
 def shown(picture: Picture, folder: Path, random: np.random.Generator | None = None) -> Image.Image:
     """The part of the file that a picture is of, square; with ``random`` cut and coloured anew."""
     with Image.open(folder / picture.file) as file:
@@ -118,9 +138,11 @@ def shown(picture: Picture, folder: Path, random: np.random.Generator | None = N
     if picture.kind is None:
         # What is near a thing is seen with it, as in a critic's crop.
         image = cut(image, picture.box, 0.08 if random is None else random.uniform(-0.1, 0.2))
-    image = square(image)
-    if random is None:
-        return image
+    return square(image) if random is None else coloured(square(image), random)
+
+
+def coloured(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    """In another light: brighter or darker, tinted, paler."""
     pixels = np.asarray(image, np.float32)
     pixels = pixels * random.uniform(0.7, 1.25) * random.uniform(0.88, 1.12, 3)
     grey = pixels.mean(-1, keepdims=True)
@@ -131,6 +153,7 @@ def shown(picture: Picture, folder: Path, random: np.random.Generator | None = N
 def features(
     towers: Towers,
     examples: Sequence[Example],
+    models: Mapping[str, Model],
     folder: Path,
     work: Path,
     seed: int,
@@ -145,7 +168,11 @@ def features(
         if not path.is_file():
             images = []
             for n, example in enumerate(examples[start : start + CHUNK], start):
-                image = shown(example.picture, folder, generator(seed, "view", n))
+                random = generator(seed, "view", n)
+                if example.picture.file:
+                    image = shown(example.picture, folder, random)
+                else:
+                    image = coloured(paste(example.picture, models, random), random)
                 flip = Image.Transpose.FLIP_LEFT_RIGHT
                 images.append(image.transpose(flip) if example.mirrored else image)
             with torch.inference_mode():
@@ -166,29 +193,32 @@ def train(
     folder: Path,
     out: Path,
     progress: Report,
-    initial: Path | None = None,
 ) -> Towers:
     """Towers that have learnt ``pictures`` of train (in ``folder``), saved as ``out/clip``.
 
     Raises:
-        UserError: nothing to learn from; ``initial`` does not fit; a damaged checkpoint.
+        UserError: too little to learn from; a damaged checkpoint.
     """
     from open_clip.loss import ClipLoss
 
     torch.manual_seed(recipe.seed)
     towers = Towers(recipe.towers)
-    if initial is not None:
-        start_from(towers, initial)
+    if recipe.initial is not None:
+        start_from(towers, registry.get(recipe.initial))
     by_id = {m.id: m for m in models}
     seen = [p for p in (*pictures, *icons(models)) if p.split == "train"]
     if len(seen) < recipe.batch:
         raise UserError(
             f"{len(seen)} pictures to learn from", "render more, or make batches smaller"
         )
+    seen += collages(models, recipe.collages, recipe.seed)
     examples = [Example(p, v) for v in range(recipe.views) for p in seen]
-    x = features(towers, examples, folder, out / "work/features", recipe.seed, progress)
-    said = [captions(e.picture, by_id, e.mirrored) for e in examples]
-    every = list(dict.fromkeys(f.format(c) for cs in said for c in cs for f in FRAMES))
+    x = features(towers, examples, by_id, folder, out / "work/features", recipe.seed, progress)
+    said = [
+        worded(captions(e.picture, by_id, e.mirrored), e.picture.kind is None, recipe.seed, n)
+        for n, e in enumerate(examples)
+    ]
+    every = list(dict.fromkeys(c for cs in said for c in cs))
     row = {caption: n for n, caption in enumerate(every)}
     prepared = towers.prepare(every)
     several = np.array([e.picture.kind is not None for e in examples])
@@ -197,22 +227,24 @@ def train(
 
     def batch(i: int) -> tuple[Tensor, Tensor]:
         random = generator(recipe.seed, "batch", i)
-        count = round(recipe.batch * SCENES) if len(pools[0]) else 0
+        share = round(recipe.batch * SCENES) if len(pools[0]) else 0
         rows: list[int] = []
-        texts: dict[str, int] = {}
-        plain: set[str] = set()
-        for pool, wanted in zip(pools, (count, recipe.batch), strict=True):
+        words: list[int] = []
+        there: set[str] = set()
+        for pool, wanted in zip(pools, (share, recipe.batch), strict=True):
             for n in random.permutation(pool):
                 if len(rows) >= wanted:
                     break
                 caption = said[n][int(random.integers(len(said[n])))]
-                if caption in plain:
+                # Neither the same words nor another model of the same name.
+                keys = {caption, said[n][0]}
+                if keys & there:
                     continue
-                plain.add(caption)
+                there |= keys
                 rows.append(int(n))
-                texts[FRAMES[int(random.integers(len(FRAMES)))].format(caption)] = len(rows)
-        chosen = prepared[[row[t] for t in texts]]
-        return torch.from_numpy(x[rows]).float(), chosen
+                words.append(row[caption])
+        seen_BCHW = torch.from_numpy(x[rows]).float()
+        return seen_BCHW.to(memory_format=torch.channels_last), prepared[words]
 
     def step(i: int) -> Mapping[str, float]:
         seen_BCHW, words = batch(i)
@@ -220,7 +252,7 @@ def train(
         images, texts = towers.upper(seen_BCHW), towers.texts(words)
         value = loss(images, texts, towers.logit_scale.exp())
         value.backward()
-        nn.utils.clip_grad_norm_(learn, 1.0)
+        nn.utils.clip_grad_norm_(towers.parameters(), 1.0)
         optimizer.step()
         with torch.no_grad():
             towers.logit_scale.clamp_(0, np.log(100))
@@ -228,10 +260,12 @@ def train(
         return {"loss": float(value.detach()), "found": float(right.float().mean())}
 
     towers.train()
-    frozen = [*towers.visual.get_submodule("trunk").get_submodule("blocks").children()][:LOWER]
-    held = {id(p) for stage in frozen for p in stage.parameters()}
-    learn = [p for p in towers.parameters() if id(p) not in held]
-    optimizer = torch.optim.AdamW(learn, recipe.rate, weight_decay=recipe.decay)
+    towers.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # The lower stages get no gradients, so that the optimiser leaves them alone.
+    plain = [p for p in towers.parameters() if p.ndim < 2]
+    learn = [p for p in towers.parameters() if p.ndim >= 2]
+    groups: list[dict[str, Any]] = [{"params": learn}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, recipe.rate, weight_decay=recipe.decay)
     run_steps(
         "clip", out / "work", recipe.steps, step, {"towers": towers}, {"adamw": optimizer},
         progress=progress,

@@ -38,6 +38,11 @@ domain = Domain(
             "upspiral scenes index",
             "scenes.commands.assets:MakeIndex",
         ),
+        "train clip": Command(
+            "how the starter CLIP was made: furniture rendered, captions and pictures matched",
+            "upspiral scenes train clip --recipe tiny",
+            "scenes.commands.training:TrainClip",
+        ),
         "control": Command(
             "depth, normal, segmentation and flow along a camera path, for video models",
             "upspiral scenes control room/scene.blend --camera orbit --out guide",

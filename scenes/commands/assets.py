@@ -18,11 +18,14 @@ class MakeIndex:
 
     assets: tyro.conf.Positional[Path | None] = None
     """A folder of OBJ, GLB, FBX or .blend files, or a .sh3f catalogue; the furniture by default."""
+    clip: str = "starter"
+    """What sees the models' pictures: starter, ARCHITECTURE:TAG-OR-FILE of open_clip, or none."""
 
     def run(self, out: Output) -> dict[str, Any]:
         from scenes.assets.furniture import index
+        from scenes.clip.encoder import chosen
 
-        found, done = index(self.assets, progress=out.progress())
+        found, done = index(self.assets, chosen(self.clip), out.progress())
         rows = [(name, d.new, d.kept, d.dropped, d.doubles) for name, d in done.items()]
         out.table(("source", "new", "kept", "dropped", "doubles"), rows)
         return {

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from scenes.assets.index import Index
-from scenes.assets.search import SURE, Hit, search
+from scenes.assets.search import SURE, search
 from scenes.assets.words import article, called, head
-from scenes.clip.encoder import Clip, Floats, cut, opened
+from scenes.clip.encoder import Clip, cut, opened
+from scenes.clip.looks import likeness
 from scenes.critics import Criticism, Finding, Shot
 from scenes.edits import Replace
 
@@ -95,17 +96,17 @@ class ClipCritic:
         views = self.encoder.images([cut(picture, boxes[i]) for _, i in best.values()])
         found = []
         for (what, model), view in zip(best, views, strict=True):
-            others = _others(what, [k[0] for k in best])
-            cosines = self.encoder.texts([article(w) for w in (what, *others)]) @ view
+            rest = others(what, [k[0] for k in best])
+            cosines = self.encoder.texts([article(w) for w in (what, *rest)]) @ view
             nearer = np.flatnonzero(cosines[1:] > cosines[0])
             if len(nearer) < LIKE:
                 continue
-            rather = others[int(cosines[1:].argmax())]
+            rather = rest[int(cosines[1:].argmax())]
             better = self._better(what, model)
             alike = [a.id for a in shot.dressed.graph.assets if (a.what, a.model) == (what, model)]
             said = f"the {what} does not look like {article(what)}, rather like {article(rather)}"
             edits = tuple(Replace(asset=i, model=better) for i in alike) if better else ()
-            found.append((len(nearer) / len(others), Finding(what=said, edits=edits)))
+            found.append((len(nearer) / len(rest), Finding(what=said, edits=edits)))
         return found
 
     def _better(self, what: str, model: str | None) -> str | None:
@@ -113,7 +114,7 @@ class ClipCritic:
         if self.index is None:
             return None
         hits = [h for h in search(self.index, what, k=CANDIDATES) if h.score >= SURE]
-        scores = picture_scores(self.encoder, self.index, what, hits)
+        scores = likeness(self.encoder, self.index, what, hits)
         here = {h.model.id: s for h, s in zip(hits, scores, strict=True) if not np.isnan(s)}
         if not here:
             return None
@@ -122,16 +123,7 @@ class ClipCritic:
         return best if best != model and here[best] > now + BETTER else None
 
 
-def picture_scores(encoder: Clip, index: Index, words: str, hits: Sequence[Hit]) -> Floats:
-    """The cosine of each hit's picture in the index with the words; NaN where it has none."""
-    models, vectors = index.all("image", encoder.name)
-    row = {m.id: n for n, m in enumerate(models)}
-    text = encoder.texts([article(words)])[0]
-    found = [vectors[row[h.model.id]] @ text if h.model.id in row else np.nan for h in hits]
-    return np.asarray(found, np.float32)
-
-
-def _others(what: str, scene: Sequence[str]) -> list[str]:
+def others(what: str, scene: Sequence[str]) -> list[str]:
     """Words for other things than ``what``: no word that may stand for it."""
     names = called(head(what))
     own = frozenset[str]().union(*names)

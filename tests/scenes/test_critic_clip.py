@@ -9,8 +9,9 @@ from PIL import Image, ImageDraw
 
 from scenes.assets.index import Index
 from scenes.assets.search import search
+from scenes.clip.looks import by_looks, likeness
 from scenes.critics import Shot
-from scenes.critics.clip import ClipCritic, picture_scores
+from scenes.critics.clip import ClipCritic
 from scenes.dress import dress
 from scenes.edits import apply
 from scenes.graph import Asset, SceneGraph, SubScene
@@ -98,10 +99,21 @@ def test_what_is_hardly_to_be_seen_is_not_judged(
     assert ClipCritic(colours, index).look(seen).findings == ()
 
 
-def test_pictures_of_another_encoder_do_not_count(index: Index) -> None:
+def test_likeness_of_hits(index: Index) -> None:
     hits = search(index, "red chair")
-    assert picture_scores(colours, index, "red", hits).tolist() == pytest.approx(
-        [0.0 if h.model.id == "red-chair" else 1.0 for h in hits], abs=0.01
-    )
+    wanted = [0.0 if h.model.id == "red-chair" else 1.0 for h in hits]
+    assert likeness(colours, index, "red", hits).tolist() == pytest.approx(wanted, abs=0.01)
+    # The index holds nothing of another encoder, so that it looks for itself.
     other = type(colours)("other", "1" * 16, colours.see, colours.read, colours.fits)
     assert index.all("image", other.name)[0] == []
+    assert likeness(other, index, "red", hits).tolist() == pytest.approx(wanted, abs=0.01)
+
+
+def test_hits_ranked_again_by_looks(index: Index, tmp_path: Path) -> None:
+    graph = SceneGraph(assets=(Asset(id="c", what="red chair"),))
+    assert dress(graph, index).models["c"].name == "red chair"
+    assert dress(graph, index, looks=by_looks(colours, index)).models["c"].name == "red oak chair"
+    bare = Index(tmp_path / "bare.db", hashed)
+    bare.add("test", [model("red chair", 0.5, 0.5, 0.9), model("red oak chair", 0.5, 0.5, 0.9)])
+    hits = search(bare, "red chair")
+    assert list(by_looks(colours, bare)("red chair", hits)) == hits
