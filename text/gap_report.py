@@ -138,7 +138,7 @@ def figure(table: Sequence[Line], sizes: Mapping[str, int]) -> str:
                 axes.imshow(values_GV, cmap="RdBu", vmin=-top, vmax=top)
                 for (row, column), value in np.ndenumerate(values_GV):
                     axes.text(column, row, f"{value:+.2f}", ha="center", va="center", fontsize=8)
-                short = [name.rstrip("/").rsplit("/", 1)[-1] for name in order]  # of a folder's path
+                short = [name.rstrip("/").rsplit("/", 1)[-1] for name in order]
                 axes.set_xticks(range(len(order)), short, rotation=30, ha="right")
                 axes.set_yticks(range(len(order)), short)
                 axes.set_xlabel("verifier", fontsize=9)

@@ -94,7 +94,10 @@ class Preference:
         early = data.summary(logs[tenth : 2 * tenth] or logs, names)["reward_accuracy"]
         figures = data.summary(logs, names)
         # Both sequences of a pair go through the model, prompt and all.
-        lengths = [sum(len(ids) for ids in [row["prompt_ids"], *row.values()]) for row in rows]
+        lengths = [
+            2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
+            for row in rows
+        ]
         tokens = data.tokens_seen(lengths, self)
         return figures | {
             "reward_accuracy_early": early,
