@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from common import budget
 from common.commands.runs import find, tests_of
 from common.errors import UserError
 from common.gate import PairedInterval, paired_interval
@@ -54,6 +55,11 @@ class Method:
     """The rounds of each run."""
     learning_seconds: float
     """Mean seconds that a run spent in the learn stage."""
+    seconds: float
+    """Mean seconds of a run's rounds, the starter's measurement included."""
+    sampled: float
+    trained: float
+    """Mean tokens of a run (:mod:`common.budget`)."""
 
     @property
     def kept(self) -> str:
@@ -93,7 +99,19 @@ def compare(store: Store, methods: Mapping[str, Sequence[str]]) -> list[Method]:
             for unit in store.units(row.run, r.index, "learn").values()
         ]
         names = tuple(row.run for row in done)
-        found.append(Method(name, names, changes, rounds, sum(spent) / len(done)))
+        costs = [budget.spent(own) for own in rounds]
+        found.append(
+            Method(
+                name,
+                names,
+                changes,
+                rounds,
+                learning_seconds=sum(spent) / len(done),
+                seconds=sum(r.seconds for own in rounds for r in own) / len(done),
+                sampled=sum(cost.sampled for cost in costs) / len(done),
+                trained=sum(cost.trained for cost in costs) / len(done),
+            )
+        )
     return found
 
 
@@ -158,6 +176,24 @@ def rows(methods: Sequence[Method], metric: str) -> list[tuple[object, ...]]:
     return found
 
 
+COSTS = ("method", "rounds", "tokens sampled", "tokens trained", "learning s", "all rounds s")
+
+
+def costs(methods: Sequence[Method]) -> list[tuple[object, ...]]:
+    """What a run of each method took, under :data:`COSTS`; means over runs."""
+    return [
+        (
+            method.name,
+            len(_all(method.rounds)) / len(method.rounds),
+            round(method.sampled),
+            round(method.trained),
+            round(method.learning_seconds, 1),
+            round(method.seconds, 1),
+        )
+        for method in methods
+    ]
+
+
 def facts(methods: Sequence[Method]) -> dict[str, Any]:
     """Every figure under its name, by method; ``dev`` is what each round of each run measured."""
     return {
@@ -165,6 +201,9 @@ def facts(methods: Sequence[Method]) -> dict[str, Any]:
             "runs": method.runs,
             "kept": method.kept,
             "learning_seconds": method.learning_seconds,
+            "seconds": method.seconds,
+            "sampled_tokens": method.sampled,
+            "trained_tokens": method.trained,
             "metrics": {
                 name: {**vars(change), "interval": change.interval._asdict()}
                 for name, change in method.changes.items()
@@ -180,8 +219,13 @@ def facts(methods: Sequence[Method]) -> dict[str, Any]:
 
 def markdown(methods: Sequence[Method], metric: str) -> str:
     """The rows as a Markdown table."""
-    lines = [HEADINGS, ("---",) * len(HEADINGS), *rows(methods, metric)]
-    return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)
+    return lines(HEADINGS, rows(methods, metric))
+
+
+def lines(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table."""
+    whole = [headings, ("---",) * len(headings), *rows]
+    return "".join(f"| {' | '.join(str(value) for value in line)} |\n" for line in whole)
 
 
 def figure(methods: Sequence[Method], metric: str) -> str:
@@ -210,7 +254,8 @@ def figure(methods: Sequence[Method], metric: str) -> str:
         bars.legend(ncols=3, fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0))
         bars.tick_params(labelsize=8, labelbottom=False)
         for method in methods:
-            held = np.array([_held(run, metric) for run in method.rounds])
+            longest = max(map(len, method.rounds))
+            held = np.array([_held(run, metric, longest) for run in method.rounds])
             spread = [_se(column) for column in held.T]
             curves.errorbar(
                 range(held.shape[1]), held.mean(0), spread, label=method.name, capsize=3, marker="o"
@@ -227,10 +272,10 @@ def figure(methods: Sequence[Method], metric: str) -> str:
     return svg[svg.index("<svg") :]
 
 
-def _held(rounds: Sequence[Round], metric: str) -> list[float]:
-    """The dev value that a run held after each of its rounds."""
+def _held(rounds: Sequence[Round], metric: str, longest: int) -> list[float]:
+    """The dev value that a run held after each of ``longest`` rounds; it may have had fewer."""
     held: list[float] = []
     for r in rounds:
         value = next(m.value for m in r.metrics if m.name == metric)
         held.append(value if r.kept or not held else held[-1])
-    return held
+    return held + held[-1:] * (longest - len(held))

@@ -12,13 +12,13 @@ happens to be in memory: so a resumed run and an uninterrupted one go through th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from common.artifacts import disk_errors
 from common.gate import Gate
-from common.records import Task, identity
+from common.records import Round, Task, identity
 from common.stages import Judge, Learner, Measure, Policy, Progress, Proposer, Selector, Tracker
 from common.store import Store
 from common.turns import Monitor, Result, Turns
@@ -55,6 +55,7 @@ class Loop:
         shard_size: int = 16,
         tracker: Tracker | None = None,
         progress: Progress | None = None,
+        until: Callable[[Sequence[Round]], bool] | None = None,
     ) -> Result:
         """Run, or continue, ``run``; the policy ends as the last kept round left it.
 
@@ -67,6 +68,8 @@ class Loop:
             config: stored with the run, for whoever continues or reports it.
             shard_size: train tasks in a unit of work. Results do not depend on it, provided that
                 stages take their seeds from ``Context.seed_for`` and the identity of each item.
+            until: asked with the rounds so far before each round but the first; true ends the run.
+                It must depend on nothing else, as :class:`common.budget.Budget`.
 
         Raises:
             UserError: as :meth:`Store.lease`, and when the disk is full or the store is locked.
@@ -80,7 +83,9 @@ class Loop:
         status = "failed"
         try:
             with disk_errors(store.home):
-                result = Turns(self, store, lease, rounds, seed, tracker, progress).all(shard_size)
+                result = Turns(self, store, lease, rounds, seed, tracker, progress).all(
+                    shard_size, until
+                )
             status = "done"
             return result
         except KeyboardInterrupt:

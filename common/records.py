@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 Split = Literal["train", "dev", "test"]
 Answer = Literal["left", "right", "tie"]
+Better = Literal["higher", "lower", "neither"]
 
 
 def identity(*parts: object) -> str:
@@ -116,8 +118,17 @@ class Metric:
     n: int
     split: Split = "dev"
     round: int = 0
-    better: Literal["higher", "lower", "neither"] = "higher"
+    better: Better = "higher"
     items: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str, items: Mapping[str, float], better: Better = "higher") -> Metric:
+        """The mean of ``items``; its standard error is infinite where there is but one."""
+        values = list(items.values())
+        n, mean = len(values), sum(values) / len(values)
+        spread = sum((value - mean) ** 2 for value in values)
+        se = math.sqrt(spread / (n - 1) / n) if n > 1 else math.inf
+        return cls(name, mean, se, n, better=better, items=items)
 
 
 @dataclass(frozen=True)

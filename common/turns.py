@@ -84,8 +84,10 @@ class Turns:
         self.measures = _several(loop.measure)
         self.shards: list[list[Task]] = []
 
-    def all(self, shard_size: int) -> Result:
-        """Every round that is not there yet, then the test."""
+    def all(
+        self, shard_size: int, until: Callable[[Sequence[Round]], bool] | None = None
+    ) -> Result:
+        """Every round that is not there yet, or as many as ``until`` allows, then the test."""
         begun = self._unit(0, "begin", lambda _: self._begin(shard_size))
         size = begun["shard_size"]
         tasks = list(self.train.values())
@@ -98,6 +100,8 @@ class Turns:
         if not history:
             history.append(self._starter(begun))
         while len(history) <= self.rounds:
+            if until is not None and len(history) > 1 and until(history):
+                break
             history.append(self._turn(history))
         final = [r for r in history if r.kept][-1]
         test = self._test(history[0], final)

@@ -37,7 +37,7 @@ from common.pairing import (
     pareto_best_worst,
 )
 from common.policies import Generator, Sample
-from common.records import Candidate, Lessons, Metric, Preference, Task
+from common.records import Better, Candidate, Lessons, Metric, Preference, Task
 from common.stages import Context
 from speech import audio
 
@@ -325,13 +325,5 @@ class SpeechMetrics:
         for candidate, row in zip(found, scores, strict=True):
             values.setdefault(candidate.task, []).append(row[name])
         items = {task: float(np.mean(v)) for task, v in values.items()}
-        spread = np.array(list(items.values()))
-        se = float(spread.std(ddof=1) / np.sqrt(len(spread))) if len(spread) > 1 else float("inf")
-        return Metric(
-            name,
-            float(spread.mean()),
-            se,
-            len(items),
-            better="lower" if name in LOWER else "neither" if name in NEITHER else "higher",
-            items=items,
-        )
+        better: Better = "lower" if name in LOWER else "neither" if name in NEITHER else "higher"
+        return Metric.of(name, items, better)

@@ -232,6 +232,27 @@ def train(trainer: Any, folder: Path) -> list[dict[str, float]]:
     return logs
 
 
+class Passes(Protocol):
+    """How often a learner goes over its sequences."""
+
+    @property
+    def epochs(self) -> float: ...
+    @property
+    def steps(self) -> int | None: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def grad_accum(self) -> int: ...
+
+
+def tokens_seen(lengths: Sequence[int], passes: Passes) -> float:
+    """Tokens that training on rows of ``lengths`` takes; by their mean where it goes by steps."""
+    if not passes.steps:
+        return sum(lengths) * passes.epochs
+    rows = passes.steps * passes.batch_size * passes.grad_accum
+    return sum(lengths) / len(lengths) * rows
+
+
 def last_checkpoint(folder: Path) -> str | None:
     """The newest checkpoint that was written to its end: the trainer writes its state last."""
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1]))

@@ -67,7 +67,7 @@ class Preference:
         Returns the figures of the last tenth of the steps: ``loss``, ``reward_accuracy`` (share of
         pairs with a positive margin), ``reward_margin``, ``reward_chosen``, ``reward_rejected``
         (beta times log-ratio), ``nll`` (nats a token of the chosen); ``loss_first`` of the first
-        step; ``reward_accuracy_early`` of the second tenth; ``pairs`` and ``steps``.
+        step; ``reward_accuracy_early`` of the second tenth; ``pairs``, ``steps`` and ``tokens``.
         """
         rows = data.preference_rows(policy, lessons.preferences, self.max_length)
         if not rows:
@@ -93,7 +93,17 @@ class Preference:
         tenth = max(1, len(logs) // 10)
         early = data.summary(logs[tenth : 2 * tenth] or logs, names)["reward_accuracy"]
         figures = data.summary(logs, names)
-        return figures | {"reward_accuracy_early": early, "pairs": float(len(rows))}
+        # Both sequences of a pair go through the model, prompt and all.
+        lengths = [
+            2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
+            for row in rows
+        ]
+        tokens = data.tokens_seen(lengths, self)
+        return figures | {
+            "reward_accuracy_early": early,
+            "pairs": float(len(rows)),
+            "tokens": tokens,
+        }
 
     def _reference(
         self, policy: HFPolicy, rows: list[dict[str, Any]], ctx: Context

@@ -47,7 +47,7 @@ class SFT:
         """Train on ``lessons.demonstrations``; nothing is done when there are none.
 
         Returns ``loss`` (nats a token, weighted; the last tenth of the steps), ``loss_first``,
-        ``token_accuracy``, ``demonstrations`` and ``steps``.
+        ``token_accuracy``, ``demonstrations``, ``steps`` and ``tokens``.
         """
         rows = data.demonstration_rows(policy, lessons.demonstrations, self.max_length)
         if not rows:
@@ -64,7 +64,9 @@ class SFT:
             finally:
                 release(policy)
         figures = data.summary(logs, {"mean_token_accuracy": "token_accuracy"})
-        return figures | {"demonstrations": float(len(rows))}
+        lengths = [len(row["input_ids"]) for row in rows]
+        tokens = data.tokens_seen(lengths, self)
+        return figures | {"demonstrations": float(len(rows)), "tokens": tokens}
 
     def trainer(
         self, policy: HFPolicy, rows: list[dict[str, Any]], ctx: Context, folder: Any

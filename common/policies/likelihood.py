@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from common.errors import UserError
+from common.stages import Progress
 
 _LOGITS_AT_ONCE = 2**27  # 0.5 GB of float32: bounds a batch
 
@@ -71,3 +74,41 @@ def teacher_forced(
             sums[index] = value
     model.train(training)
     return LogProbs(sums, [len(completion) for _, completion in pairs])
+
+
+@torch.inference_mode()
+def next_tokens(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    tokens: Sequence[int],
+    pad: int,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> NDArray[np.float64]:
+    """Log-probabilities (nats) that each of ``tokens`` comes right after each of ``prompts``.
+
+    ``(prompts, tokens)``, from one reading of each different prompt.
+    """
+    unique = sorted({tuple(prompt) for prompt in prompts}, key=len, reverse=True)
+    found: dict[tuple[int, ...], Any] = {}
+    training = model.training
+    model.eval()
+    for start in range(0, len(unique), batch_size):
+        batch = unique[start : start + batch_size]
+        longest = len(batch[0])
+        # Padding goes before, so that the last position is each prompt's last token.
+        ids_BT = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in batch])
+        mask_BT = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in batch])
+        logits_BV = model(
+            input_ids=ids_BT.to(model.device),
+            attention_mask=mask_BT.to(model.device),
+            position_ids=(mask_BT.cumsum(1) - 1).clamp(min=0).to(model.device),
+            use_cache=False,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        logp_BV = logits_BV.float().log_softmax(-1)[:, list(tokens)]
+        found.update(zip(batch, logp_BV.double().cpu().numpy(), strict=True))
+        if progress is not None:
+            progress(min(start + batch_size, len(unique)), len(unique), "prompts read")
+    model.train(training)
+    return np.array([found[tuple(prompt)] for prompt in prompts]).reshape(-1, len(tokens))

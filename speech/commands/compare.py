@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tyro
 
 from common.commands import Output
-from common.errors import RunBusyError, UserError
+from common.errors import UserError
+from common.settings import override
 from speech.align import RECIPES, AlignConfig
-from speech.commands.align import override
 from speech.comparisons import COMPARISONS
-
-if TYPE_CHECKING:
-    from common.comparison import Method
-    from common.store import Store
 
 METRICS = ("wer", "cer", "similarity", "dnsmos")
 """What the tables are about."""
@@ -52,49 +45,29 @@ class Compare:
 
     def run(self, out: Output) -> dict[str, Any]:
         configs = self.configs()
-        from speech.commands.training import made
-
-        folder = made(self.out, "--out")
-        base = self.base()
-        plan = [
-            (arm, seed, run_name(self.name, base, config, seed))
-            for seed in range(self.seeds)
-            for arm, config in configs.items()
-        ]
+        from common import comparison
+        from common.commands import arms
+        from common.commands.outcome import made
         from common.memo import Memo
         from common.store import Store
         from speech.commands.align import execute
 
+        folder = made(self.out, "--out")
+        base = self.base()
+        plan = [
+            arms.Planned(arm, seed, run_name(self.name, base, config, seed), asdict(config))
+            for seed in range(self.seeds)
+            for arm, config in configs.items()
+        ]
         store = Store()
-        for arm, _, run in plan:  # before hours of work
-            check(store, run, configs[arm])
         memo = Memo(store.folder("compare") / "memo")
-        begun = time.monotonic()
-        worked = 0
-        for done, (arm, seed, run) in enumerate(plan):
-            if status_of(store, run) in ("done", "running"):
-                continue
-            out.note(
-                f"[{done + 1}/{len(plan)}] {arm}, seed {seed}{left(begun, worked, plan, done)}"
-            )
-            out.run = run
-            try:
-                execute(configs[arm], self.recipe, run, seed, out, memo)
-            except RunBusyError:  # another process of this comparison began it since
-                continue
-            worked += 1
-            write(store, plan, folder)
-        methods = write(store, plan, folder)
-        pending = [run for _, _, run in plan if status_of(store, run) != "done"]
-        from common import comparison
 
-        for metric in METRICS:
-            rows = comparison.rows(methods, metric)
-            if rows:
-                out.print(f"\n{metric}")
-                out.table(comparison.HEADINGS, rows)
-        if pending:
-            out.print(f"\nat work elsewhere: {', '.join(pending)}; the tables are without them")
+        def one(planned: arms.Planned) -> None:
+            config = configs[planned.arm]
+            execute(config, self.recipe, planned.run, planned.seed, out, memo)
+
+        methods, pending = arms.work(plan, one, store, folder, METRICS, out)
+        arms.tell(methods, pending, METRICS, out)
         out.print(f"\ntables and figures: {self.out}")
         return {
             "what": self.what,
@@ -139,57 +112,3 @@ def run_name(name: str, base: AlignConfig, config: AlignConfig, seed: int) -> st
     """The name of a run: what it changes in the recipe, so that no two comparisons do it twice."""
     changed = {k: v for k, v in asdict(config).items() if v != getattr(base, k)}
     return "-".join([name, *(f"{k}-{v}" for k, v in changed.items()), f"s{seed}"])
-
-
-def left(begun: float, worked: int, plan: Sequence[object], done: int) -> str:
-    """How long the rest will take, as runs went so far; empty before the first has ended."""
-    from common.progress import duration
-
-    if not worked:
-        return ""
-    return f", about {duration((time.monotonic() - begun) / worked * (len(plan) - done))} left"
-
-
-def status_of(store: Store, run: str) -> str | None:
-    """The run's status; None if it was not begun."""
-    return next((row.status for row in store.runs() if row.run == run), None)
-
-
-def check(store: Store, run: str, config: AlignConfig) -> None:
-    """Whether ``run``, if it was begun, has the settings of ``config``.
-
-    Raises:
-        UserError: it has others.
-    """
-    row = next((row for row in store.runs() if row.run == run), None)
-    if row is None:
-        return
-    wanted = asdict(config)
-    other = [name for name, value in row.config.items() if wanted.get(name, value) != value]
-    if other:
-        name = other[0]
-        raise UserError(
-            f"{run!r} was begun with {name}={row.config[name]}, not {wanted[name]}",
-            "give --name for a comparison of its own",
-        )
-
-
-def write(store: Store, plan: Sequence[tuple[str, int, str]], folder: Path) -> list[Method]:
-    """What the runs that are done came to, written to ``folder``."""
-    from common import comparison
-    from common.cli import plain
-
-    runs: dict[str, list[str]] = {}
-    for arm, _, run in plan:
-        if status_of(store, run) == "done":
-            runs.setdefault(arm, []).append(run)
-    methods = comparison.compare(store, runs)
-    if methods:
-        tables = [f"## {metric}\n\n{comparison.markdown(methods, metric)}" for metric in METRICS]
-        (folder / "table.md").write_text("\n".join(tables), encoding="utf-8")
-        text = json.dumps(plain(comparison.facts(methods)), indent=1)
-        (folder / "table.json").write_text(text, encoding="utf-8")
-        for metric in METRICS:
-            svg = comparison.figure(methods, metric)
-            (folder / f"{metric}.svg").write_text(svg, encoding="utf-8")
-    return methods

@@ -42,8 +42,8 @@ class Gap:
     def run(self, out: Output) -> dict[str, Any]:
         if self.count is not None and self.count < 5:
             raise UserError(f"{self.count} texts", "ask for 5 or more")
+        from common.commands.outcome import made
         from speech.commands.say import check
-        from speech.commands.training import made
 
         check(self.policy, self.temperature)
         folder = made(self.out, "--out")

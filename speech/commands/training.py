@@ -12,6 +12,7 @@ from typing import Any, Literal
 import tyro
 
 from common.commands import Output
+from common.commands.outcome import made
 from common.errors import UserError
 
 
@@ -61,23 +62,3 @@ class Train:
         if self.threads is not None:
             words += ["--threads", str(self.threads)]
         return shlex.join(words)
-
-
-def made(folder: Path, flag: str = "--folder") -> Path:
-    """``folder`` of ``flag``, there and writable, before minutes of work are spent for it.
-
-    Raises:
-        UserError: it is a file, or cannot be made or written to.
-    """
-    folder = folder.expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise UserError(f"{str(folder)!r} is a file", "name a folder") from None
-    except OSError as error:
-        raise UserError(
-            f"cannot make the folder {str(folder)!r}: {error.strerror}", f"choose another {flag}"
-        ) from error
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"not allowed to write to {str(folder)!r}", f"choose another {flag}")
-    return folder

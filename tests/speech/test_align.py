@@ -15,10 +15,10 @@ from common.learners.hindsight import Hindsight
 from common.learners.ppo import PPO
 from common.learners.sft import SFT
 from common.records import Candidate, Preference, Task
+from common.settings import override
 from common.stages import Context
 from common.tracking import Nothing
 from speech.align import AlignConfig, SelectSpeech
-from speech.commands.align import override
 from speech.speaker import Speaker
 from speech.strategies import ROLLOUTS, Heard, learner
 from tests.common.toy import quiet

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from common.commands.arms import check, status_of
 from common.errors import UserError
 from common.store import Store
 from speech.align import AlignConfig, compare, tiny
-from speech.commands.compare import Compare, check, run_name, status_of
+from speech.commands.compare import Compare, run_name
 from speech.comparisons import COMPARISONS
 
 
@@ -75,11 +76,11 @@ def test_mistakes(changes: dict[str, object], said: str) -> None:
 
 def test_a_run_of_other_settings_is_not_taken_for_an_arm(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    check(store, "c-s0", AlignConfig())  # not begun
+    check(store, "c-s0", asdict(AlignConfig()))  # not begun
     lease = store.lease("c-s0", "speech/align:tiny", asdict(tiny()))
     assert status_of(store, "c-s0") == "running" and status_of(store, "c-s1") is None
     lease.close("failed")
     assert status_of(store, "c-s0") == "failed"
-    check(store, "c-s0", tiny())
+    check(store, "c-s0", asdict(tiny()))
     with pytest.raises(UserError, match=r"begun with rounds=1, not 3.*give --name"):
-        check(store, "c-s0", AlignConfig())
+        check(store, "c-s0", asdict(AlignConfig()))

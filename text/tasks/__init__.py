@@ -48,6 +48,22 @@ def load(name: str, seed: int = 0, train: int = 200, dev: int = 100, test: int =
     return published.load(kind, rest, seed, sizes)
 
 
+def about(name: str) -> dict[str, str]:
+    """The ``kind`` of answer and ``family`` of prompts that tasks called ``name`` have.
+
+    Raises:
+        UserError: no such task.
+    """
+    kind = name.partition(":")[0]
+    if kind not in NAMES:
+        raise unknown("task", kind, NAMES)
+    if kind in GENERATED:
+        kinds = {"countdown": "expression", "logic": "boolean"}
+        return {"kind": kinds.get(kind, "number"), "family": GENERATED[kind]}
+    source = SOURCES.get(kind, published.OWN)
+    return {"kind": source.kind, "family": source.family}
+
+
 def _generated(
     kind: str, settings: Mapping[str, Any], seed: int, sizes: Mapping[Split, int]
 ) -> list[Task]:

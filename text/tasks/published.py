@@ -84,6 +84,7 @@ OWN = Source(
     "",
     ("prompt",),
     lambda row: (row["prompt"], None if row.get("answer") is None else str(row["answer"])),
+    family="",
 )
 
 

@@ -1,0 +1,36 @@
+"""What text offers to the command line; every command's work is imported only when it runs."""
+
+from __future__ import annotations
+
+from common.commands import Command, Domain
+
+domain = Domain(
+    name="text",
+    help="language models that improve their own reasoning",
+    commands={
+        "improve": Command(
+            "rounds of self-improvement on a task, by one of several methods",
+            "upspiral text improve --method vanilla --task arithmetic --model smollm2 --rounds 3",
+            "text.commands.improve:Improve",
+        ),
+        "compare": Command(
+            "methods side by side, over seeds, with equal budgets of tokens",
+            "upspiral text compare --methods vanilla dive --task arithmetic --seeds 3 "
+            "--budget-tokens 2e6",
+            "text.commands.compare:Compare",
+        ),
+        "gap": Command(
+            "the generation-verification gap of a model, or of models on each other",
+            "upspiral text gap --task arithmetic --model smollm2 --out gap",
+            "text.commands.gap:Gap",
+        ),
+        "solve": Command(
+            "answer a question with a run's policy or any model",
+            'upspiral text solve --run last "A shelf holds 12 books. 5 are lent out. How many are '
+            'left?"',
+            "text.commands.solve:Solve",
+        ),
+    },
+    resume="text.commands.improve:resume",
+    report="text.report:extra",
+)

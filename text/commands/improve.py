@@ -1,0 +1,138 @@
+"""``upspiral text improve``: configuration, the run itself, its report, and resuming."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from common.commands import Output
+from text.improve import RECIPES, ImproveConfig
+
+if TYPE_CHECKING:
+    from common.loop import Result
+    from common.memo import Memo
+
+COLUMNS = {
+    "accuracy": "accuracy",
+    "strict": "strict",
+    "pass@4": "pass@4",
+    "pass@2": "pass@2",
+    "distinct_n": "distinct-n",
+    "length": "tokens",
+}
+"""What the table shows, under which title."""
+
+
+@dataclass(frozen=True)
+class Improve:
+    """Improve a language model on a task: answer, check, learn, and keep a round only if dev rose.
+
+    Rounds are resumable: after Ctrl-C or a crash, `upspiral runs resume last` continues.
+    """
+
+    recipe: str = "starter"
+    """starter (about twenty minutes), demo (minutes), tiny (seconds, to see that it runs), large
+    (a model of a billion parameters and more on a GPU)."""
+    method: str | None = None
+    """vanilla, and whatever text/methods.py names; or a class of yours, as my_method:Mine."""
+    task: str | None = None
+    """arithmetic, arithmetic-multilingual, countdown, logic, with settings as in
+    arithmetic:steps=1-2,level=1; gsm8k, math, svamp, asdiv, mgsm from the hub, or from files as in
+    gsm8k:FOLDER; jsonl:FILE with prompt and answer."""
+    model: str | None = None
+    """smollm2, a run of text, a folder, or a hub name."""
+    rounds: int | None = None
+    """How many rounds; the recipe's by default."""
+    seed: int = 0
+    """Everything random derives from it, but the questions, which are the same for all seeds."""
+    name: str | None = None
+    """Name of the run; made from method, recipe, seed and time by default."""
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Any other setting of the recipe or the method, as in --set samples=8 --set beta=0.2."""
+
+    def run(self, out: Output) -> dict[str, Any]:
+        config = self.config()
+        method = config.method.replace(":", "-")
+        stamp = time.strftime("%m%d-%H%M%S")
+        run = self.name or f"{method}-{self.recipe}-{self.seed}-{stamp}"
+        return improve(config, self.recipe, run, self.seed, out)
+
+    def config(self) -> ImproveConfig:
+        """The recipe with what was given.
+
+        Raises:
+            UserError: no such recipe, method or setting.
+        """
+        from text.setup import with_settings
+
+        config = recipe(self.recipe)
+        given = {"rounds": self.rounds, "method": self.method, "task": self.task,
+                 "model": self.model}  # fmt: skip
+        chosen: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+        return with_settings(replace(config, **chosen), self.set)
+
+
+def recipe(name: str) -> ImproveConfig:
+    """The recipe called ``name``.
+
+    Raises:
+        UserError: there is none.
+    """
+    from common.cli import unknown
+
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES)
+    return RECIPES[name]()
+
+
+def improve(config: ImproveConfig, recipe: str, run: str, seed: int, out: Output) -> dict[str, Any]:
+    """Run or continue ``run`` and return the JSON of the command."""
+    from common import budget
+    from common.commands import outcome
+
+    result = execute(config, recipe, run, seed, out)
+    told = outcome.facts(result)
+    outcome.table(out, told, COLUMNS)
+    outcome.verdict(out, result, "accuracy", "accuracy", "questions")
+    spent = budget.spent(result.rounds)
+    out.print(f"tokens: {spent.sampled} sampled, {spent.trained} trained")
+    return {
+        **told,
+        "method": config.method,
+        "sampled_tokens": spent.sampled,
+        "trained_tokens": spent.trained,
+        "report": outcome.report(out, run),
+    }
+
+
+def execute(
+    config: ImproveConfig, recipe: str, run: str, seed: int, out: Output, memo: Memo | None = None
+) -> Result:
+    """Run or continue ``run``, over all processes; ``memo`` remembers what other runs did."""
+    from common.budget import Budget
+    from common.commands import outcome
+    from text.setup import build, helper, stored
+
+    return outcome.execute(
+        lambda: build(config, memo),
+        config.rounds,
+        run,
+        seed,
+        f"text/improve:{recipe}",
+        stored(config),
+        out,
+        help_to_learn=lambda team: helper(config, team),
+        until=Budget(config.budget_tokens) if config.budget_tokens else None,
+    )
+
+
+def resume(run: str, out: Output) -> dict[str, Any]:
+    """Continue ``run`` with the configuration that it was started with."""
+    from common.store import Store
+    from text.setup import settings
+
+    row = Store().run(run)
+    return improve(settings(row), row.recipe.partition(":")[2], run, row.seed, out)

@@ -1,0 +1,272 @@
+"""Reasoning loops: the settings of a run, its parts, and the recipes.
+
+A run is a model, a task and a method (:mod:`text.methods`). What methods have in common is here:
+the policy answers questions (:class:`Solve`), answers are checked (:mod:`text.answers`), dev and
+test are answered with the same random numbers each round (:class:`Accuracy`), and a round stays if
+dev accuracy rose. A method takes these parts and replaces what it must.
+
+    upspiral text improve --method vanilla --task arithmetic --model smollm2 --rounds 3
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from common.errors import UserError
+from common.gate import Gate
+from common.monitors import CollapseMonitor
+from common.monitors.exploration import answer_entropy, best_of_k, distinct, pass_at_k
+from common.policies import Generator, Sample
+from common.records import Candidate, Metric, Task
+from common.stages import Context, Judge, Learner, Measure, Proposer, Selector
+from text.answers import AnswerJudge, flexible, kind_of
+from text.prompts import STOPS
+
+if TYPE_CHECKING:
+    from common.learners.dpo import Preference
+    from common.learners.sft import SFT
+    from common.loop import Loop
+    from common.policies.local import HFPolicy
+
+
+@dataclass(frozen=True)
+class ImproveConfig:
+    """One run. ``settings`` are the method's own; ``--set name=value`` reaches both."""
+
+    method: str = "vanilla"
+    task: str = "arithmetic"
+    model: str = "smollm2"
+    """smollm2, a run, a folder, or a hub name."""
+    rounds: int = 3
+    train: int = 200
+    """Questions that are practised on."""
+    dev: int = 100
+    test: int = 200
+    samples: int = 8
+    """Answers to each question and round."""
+    measured: int = 4
+    """Answers to each dev and test question; their mean is its value, pass@k has this k."""
+    temperature: float = 0.7
+    top_p: float = 1.0
+    max_new_tokens: int = 64
+    shots: int = 2
+    """Worked examples before each question."""
+    chat: bool = False
+    """Whether the model reads its chat template, with an instruction."""
+    beta: float = 0.1
+    nll_weight: float = 0.5
+    dpo_weight: float = 1.0
+    reference: Literal["previous", "start"] = "previous"
+    learning_rate: float = 1e-5
+    epochs: float = 1.0
+    batch_size: int = 8
+    grad_accum: int = 1
+    max_length: int = 512
+    """Tokens of prompt and completion that are learnt from."""
+    lora: int = 0
+    """Rank of an adapter that learns in the model's place; 0 trains all weights."""
+    budget_tokens: int = 0
+    """Tokens sampled and trained after which no further round begins; 0: as many as rounds take."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        least = {"rounds": 1, "train": 1, "dev": 2, "test": 2, "samples": 1, "measured": 1,
+                 "max_new_tokens": 1, "shots": 0, "batch_size": 1, "grad_accum": 1,
+                 "max_length": 2, "lora": 0, "budget_tokens": 0}  # fmt: skip
+        for name, minimum in least.items():
+            if getattr(self, name) < minimum:
+                raise UserError(f"{name}={getattr(self, name)}", f"give {minimum} or more")
+        if not self.temperature > 0 or not 0 < self.top_p <= 1:
+            raise UserError(
+                f"temperature={self.temperature:g}, top_p={self.top_p:g}",
+                "give a temperature above 0 and a top_p in (0, 1]",
+            )
+        if self.reference not in ("previous", "start"):
+            raise UserError(f"no reference {self.reference!r}", "use previous or start")
+
+
+def starter() -> ImproveConfig:
+    """Three rounds of the starter model: about twenty minutes on two free cores."""
+    return ImproveConfig()
+
+
+def demo() -> ImproveConfig:
+    """One small round: at most ten minutes."""
+    return ImproveConfig(rounds=1, train=96, dev=50, test=100, measured=2)
+
+
+def tiny() -> ImproveConfig:
+    """Seconds, to see that it runs; meant for a tiny model of yours."""
+    return ImproveConfig(rounds=1, train=6, dev=4, test=4, samples=4, measured=2,
+                         max_new_tokens=24, shots=0)  # fmt: skip
+
+
+def large() -> ImproveConfig:
+    """A model of a billion parameters and more on a GPU, at the sizes that DIVE publishes.
+
+    Whole weights want a rate of about 5e-7; an adapter learns at ten times that and more.
+    """
+    return ImproveConfig(task="gsm8k", model="Qwen/Qwen2.5-1.5B", rounds=6, train=7_473, dev=500,
+                         test=1_319, samples=10, top_p=0.95, max_new_tokens=400, shots=4,
+                         learning_rate=5e-7, grad_accum=8, max_length=1_024)  # fmt: skip
+
+
+RECIPES: dict[str, Callable[[], ImproveConfig]] = {
+    "starter": starter,
+    "demo": demo,
+    "tiny": tiny,
+    "large": large,
+}
+
+
+@dataclass(frozen=True)
+class Solve:
+    """Propose: sample answers and say what each came to (``Candidate.answer``)."""
+
+    sample: Sample
+
+    def propose(self, policy: Generator, tasks: Sequence[Task], ctx: Context) -> list[Candidate]:
+        return answered(tasks, self.sample.propose(policy, tasks, ctx))
+
+
+def answered(tasks: Sequence[Task], candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates with what each gives as its answer, in canonical form."""
+    by_id = {task.id: task for task in tasks}
+    return [
+        replace(c, answer=flexible(c.output, kind_of(by_id[c.task]), by_id[c.task].language))
+        for c in candidates
+    ]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Measure: answer each question ``propose.sample.n`` times and count what is right.
+
+    ``accuracy`` by the flexible reading, ``strict`` by the strict one, ``pass@n``, and
+    ``best_by_logprob``: the answer that the policy finds likeliest by token. Beside them what shows
+    how they came about: distinct n-grams, entropy of the answers (nats), length (tokens), the
+    log-probability of a token, and the share of answers that came to an end. Every policy is
+    measured with the same random numbers, so differences are not differences of luck.
+    """
+
+    propose: Solve
+    judge: Judge = field(default_factory=AnswerJudge)
+
+    def measure(self, policy: Generator, tasks: Sequence[Task], ctx: Context) -> list[Metric]:
+        same = replace(ctx, round=0)
+        found = self.propose.propose(policy, tasks, same)
+        scores = self.judge.judge({task.id: task for task in tasks}, found, same)
+        groups: dict[str, list[tuple[Candidate, Mapping[str, float]]]] = {}
+        for candidate, row in zip(found, scores, strict=True):
+            groups.setdefault(candidate.task, []).append((candidate, row))
+        rows = {task: _figures([c for c, _ in g], [s for _, s in g]) for task, g in groups.items()}
+        names = next(iter(rows.values()))
+        return [
+            Metric.of(
+                name,
+                {task: row[name] for task, row in rows.items()},
+                "higher" if name in _HIGHER or name.startswith("pass@") else "neither",
+            )
+            for name in names
+        ]
+
+
+_HIGHER = frozenset({"accuracy", "strict", "best_by_logprob", "finished"})
+
+
+def _figures(group: Sequence[Candidate], scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The figures of one question."""
+    n, right = len(group), [row["correct"] for row in scores]
+    by_token = [c.logprob / max(1, c.tokens) for c in group]
+    found = {
+        "accuracy": float(np.mean(right)),
+        "strict": float(np.mean([row["strict"] for row in scores])),
+        "finished": float(np.mean([bool(c.meta.get("finished", True)) for c in group])),
+        "length": float(np.mean([c.tokens for c in group])),
+        "logprob": float(np.mean(by_token)),
+    }
+    if n > 1:
+        found |= {
+            f"pass@{n}": pass_at_k(n, int(sum(right)), n),
+            "best_by_logprob": best_of_k(right, by_token, n),
+            "distinct_n": distinct([c.output for c in group]),
+            "answer_entropy": answer_entropy([c.answer for c in group]),
+        }
+    return found
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a method builds its loop from."""
+
+    config: ImproveConfig
+    policy: HFPolicy
+    tasks: Sequence[Task]
+    propose: Proposer
+    judge: Judge
+    measure: Measure
+
+    @property
+    def sample(self) -> Sample:
+        """How the configuration samples."""
+        return sampler(self.config)
+
+    def loop(self, *, select: Selector, learn: Learner, **changes: Any) -> Loop:
+        """A loop of these parts; ``changes`` are other stages, the gate, monitors.
+
+        The gate keeps a round whose dev accuracy rose. A monitor names preference collapse.
+        """
+        from common.loop import Loop
+
+        given: dict[str, Any] = {
+            "policy": self.policy,
+            "tasks": self.tasks,
+            "propose": self.propose,
+            "judge": self.judge,
+            "measure": self.measure,
+            "gate": Gate("accuracy"),
+            "monitors": [CollapseMonitor(metric="accuracy")],
+        }
+        return Loop(select=select, learn=learn, **{**given, **changes})
+
+    def preference(self, **changes: Any) -> Preference:
+        """DPO with an anchor, by the configuration; ``changes`` are the learner's fields."""
+        from common.learners.dpo import Preference
+
+        config = self.config
+        given = {"beta": config.beta, "nll_weight": config.nll_weight,
+                 "dpo_weight": config.dpo_weight, "reference": config.reference}  # fmt: skip
+        return Preference(**{**given, **self.shared(), **changes})
+
+    def sft(self, **changes: Any) -> SFT:
+        """Supervised learning by the configuration; ``changes`` are the learner's fields."""
+        from common.learners.sft import SFT
+
+        return SFT(**{**self.shared(), **changes})
+
+    def shared(self) -> dict[str, Any]:
+        """The settings that learners have in common."""
+        config = self.config
+        return {
+            "learning_rate": config.learning_rate,
+            "epochs": config.epochs,
+            "batch_size": config.batch_size,
+            "grad_accum": config.grad_accum,
+            "max_length": config.max_length,
+            "lora": config.lora or None,
+        }
+
+
+def sampler(config: ImproveConfig) -> Sample:
+    """How ``config`` samples; a base model's answer ends with its line."""
+    return Sample(
+        n=config.samples,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        max_new_tokens=config.max_new_tokens,
+        stop=() if config.chat else STOPS,
+    )

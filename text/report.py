@@ -1,0 +1,51 @@
+"""What the report of a run adds for text: answers to read, and what the rounds cost."""
+
+from __future__ import annotations
+
+from common import budget
+from common.report import Extra, Section
+from common.store import Store
+from text.prompts import question
+
+COUNT = 8
+"""Questions that are shown."""
+
+
+def extra(run: str) -> Extra:
+    """What the report of ``run`` shows beside its figures."""
+    store = Store()
+    return Extra(sections=[*_cost(store, run), *_answers(store, run)])
+
+
+def _cost(store: Store, run: str) -> list[Section]:
+    rounds = [r for r in store.rounds(run) if r.index]
+    if not rounds:
+        return []
+    rows = [(f"round {r.index}", *budget.spent([r]), round(r.seconds)) for r in rounds]
+    total = budget.spent(rounds)
+    rows.append(("all", *total, round(sum(r.seconds for r in rounds))))
+    about = "Tokens sampled for lessons and trained on (prompts included), and seconds, a round."
+    return [Section("Cost", about, columns=("", "sampled", "trained", "seconds"), rows=rows)]
+
+
+def _answers(store: Store, run: str) -> list[Section]:
+    """The first sample of a few practised questions, in the first and the last round."""
+    pool = store.candidates(run)
+    tasks = {task.id: task for task in store.tasks(run, "train")}
+    ends = sorted({c.round for c in pool})
+    if not ends:
+        return []
+    shown = sorted({ends[0], ends[-1]})
+    first: dict[tuple[str, int], str] = {}
+    for candidate in pool:
+        right = "right" if candidate.scores.get("correct", 0) > 0.5 else "wrong"
+        said = f"{candidate.output.strip()[:300]} ({right})"
+        first.setdefault((candidate.task, candidate.round), said)
+    chosen = sorted({c.task for c in pool})[:COUNT]  # ids are hashes: a draw that nobody chose
+    rows = [
+        (question(tasks[task])[:400], tasks[task].reference, *(first.get((task, r)) for r in shown))
+        for task in chosen
+    ]
+    columns = ("question", "reference", *(f"round {r}, first sample" for r in shown))
+    about = "Practised questions drawn by their ids, with the first of each round's samples."
+    return [Section("Answers", about, columns=columns, rows=rows)]

@@ -1,0 +1,118 @@
+"""Put a run of text together: the policy, the tasks with their prompts, the method's loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from common.distributed import Team, Together
+from common.errors import UserError
+from common.loop import Loop
+from common.memo import Memo
+from common.policies.local import HFPolicy
+from common.records import Task
+from common.settings import override
+from common.stages import Measure, Proposer
+from common.store import Run, Store
+from text import tasks
+from text.answers import AnswerJudge
+from text.improve import Accuracy, ImproveConfig, Parts, Solve, sampler
+from text.methods import method, settings_of
+from text.prompts import prompted
+
+
+def load_policy(name: str, chat: bool = False) -> HFPolicy:
+    """The policy called ``name``: a run's final state (``last`` for the newest), or a model.
+
+    Raises:
+        UserError: there is no such run or model.
+    """
+    store = Store()
+    run = next((run for run in _runs(store) if name in ("last", run.run)), None)
+    if run is None:
+        return HFPolicy.load(name, chat=chat)
+    config = settings(run)
+    policy = load_policy(config.model, config.chat)
+    kept = [r for r in store.rounds(run.run) if r.kept]
+    if kept:
+        policy.restore(store.path(kept[-1].state))
+    return policy
+
+
+def _runs(store: Store) -> list[Run]:
+    return [run for run in store.runs() if run.recipe.startswith("text/")]
+
+
+def run_of(name: str) -> Run | None:
+    """The run of text called ``name``, if there is one."""
+    return next((run for run in _runs(Store()) if name in ("last", run.run)), None)
+
+
+def settings(run: Run) -> ImproveConfig:
+    """What ``run`` was started with, as far as it is known today."""
+    known = ImproveConfig.__dataclass_fields__
+    return ImproveConfig(**{k: v for k, v in run.config.items() if k in known})
+
+
+def with_settings(config: ImproveConfig, given: Sequence[str]) -> ImproveConfig:
+    """``config`` with ``name=value`` settings: the run's own, or else its method's.
+
+    Raises:
+        UserError: neither has such a setting, or a value is of another type.
+    """
+    own = set(ImproveConfig.__dataclass_fields__) - {"settings"}
+    config = override(config, [one for one in given if one.partition("=")[0] in own])
+    rest = [one for one in given if one.partition("=")[0] not in own]
+    if not rest:
+        return config
+    before = method(config.method, config.settings)
+    names = settings_of(config.method)
+    for one in rest:
+        if one.partition("=")[0] not in names:
+            raise UserError(
+                f"no setting {one!r}",
+                f"write name=value; names: {', '.join([*sorted(own), *names])}",
+            )
+    after = override(before, rest)  # type: ignore[type-var]
+    changed = {name: getattr(after, name) for name in (one.partition("=")[0] for one in rest)}
+    return replace(config, settings={**config.settings, **changed})
+
+
+def questions(config: ImproveConfig, seed: int = 0) -> list[Task]:
+    """The tasks of a run with the prompts that its model reads.
+
+    ``seed`` draws the tasks and is no run's: all seeds of a comparison answer the same questions.
+    """
+    found = tasks.load(config.task, seed, config.train, config.dev, config.test)
+    return prompted(found, config.shots, config.chat)
+
+
+def parts(config: ImproveConfig, memo: Memo | None = None) -> Parts:
+    """The parts of a run; ``memo`` remembers what other runs proposed and measured."""
+    sample = sampler(config)
+    propose: Proposer = Solve(sample)
+    measured = replace(sample, n=config.measured)
+    measure: Measure = Accuracy(Solve(measured))
+    if memo:
+        propose = memo.propose(propose, asdict(sample))
+        measure = memo.measure(measure, asdict(measured))
+    policy = load_policy(config.model, config.chat)
+    return Parts(config, policy, questions(config), propose, AnswerJudge(), measure)
+
+
+def build(config: ImproveConfig, memo: Memo | None = None) -> Loop:
+    """The loop of ``config``, ready to run."""
+    chosen = method(config.method, config.settings)  # a mistyped setting before a model is loaded
+    return chosen.loop(parts(config, memo))
+
+
+def helper(config: ImproveConfig, team: Team) -> None:
+    """What every process but the main one does: help to learn until the run has ended."""
+    loop = build(config)
+    Together(loop.learn, team).serve(loop.policy)
+
+
+def stored(config: ImproveConfig) -> Mapping[str, Any]:
+    """``config`` as it is kept with a run."""
+    return {**asdict(config), "settings": dict(config.settings)}
