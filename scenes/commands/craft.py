@@ -28,7 +28,7 @@ class Craft:
     """The folder for the scene."""
     graph: Path | None = None
     """Start from this scene graph instead of a sentence."""
-    planner: Literal["rules", "served"] = "rules"
+    planner: Literal["rules", "smollm2", "served"] = "rules"
     """Who reads the sentence."""
     critic: str = "geometry"
     """Who looks at the steps: geometry, clip, vision, or several with commas."""
@@ -36,6 +36,8 @@ class Craft:
     """The name of the served model, for --planner served and --critic vision."""
     base_url: str | None = None
     """Where it is served, as in http://localhost:8000/v1."""
+    adapter: Path | None = None
+    """For --planner smollm2: what upspiral scenes train-planner made."""
     clip: str = "starter"
     """The weights of --critic clip: starter, or ARCHITECTURE:TAG_OR_FILE of open_clip."""
     assets: Path | None = None
@@ -74,7 +76,14 @@ class Craft:
             steps=self.steps, seed=self.seed, width=width, height=height, samples=self.samples
         )
         wanted = brief(self.text) if self.text is not None else load(self.graph or Path())
-        reader = planner(self.planner, model=self.model, base_url=self.base_url)
+        reader = planner(
+            self.planner,
+            model=self.model,
+            base_url=self.base_url,
+            adapter=self.adapter,
+            keep=self.out / "answers",
+            progress=out.progress(),
+        )
         index = self._index(out)
         broken = set(index.problems())
 

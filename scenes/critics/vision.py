@@ -57,7 +57,7 @@ class Remarks(BaseModel):
 class Vision:
     """See the module. ``workers`` render the views besides the one that the shot has already.
 
-    Pictures that were shown are kept beside the shot's, as ``step-0-top.png``.
+    Pictures that were shown are kept beside the shot's, as ``views/step-0-top.png``.
     """
 
     policy: ServedPolicy
@@ -127,7 +127,7 @@ class Vision:
         return made
 
     def _beside(self, shot: Shot, name: str) -> Path:
-        return shot.picture.with_name(f"{shot.picture.stem}-{name}.png")
+        return shot.picture.parent / "views" / f"{shot.picture.stem}-{name}.png"
 
     def _asked(self, shot: Shot, views: Sequence[View]) -> str:
         graph, layout = shot.dressed.graph, shot.solution.layout

@@ -86,16 +86,18 @@ def _clause(clause: str, names: Names, notes: list[str]) -> Sequence[Relation]:
 
 
 def agreement(graph: SceneGraph, wanted: SceneGraph) -> float:
-    """How far a graph says what another says, in [0, 1]: counts of things and what lies where.
+    """How far a graph says what another says, in [0, 1]: the mean of :func:`agreements`."""
+    return sum(agreements(graph, wanted)) / 2
 
-    The mean of two F1: of the things, by noun, and of :func:`facts`.
-    """
+
+def agreements(graph: SceneGraph, wanted: SceneGraph) -> tuple[float, float]:
+    """The F1 of the things, by noun and number, and that of :func:`facts`."""
     counts = [Counter(noun(a) for a in g.assets) for g in (graph, wanted)]
     same = sum((counts[0] & counts[1]).values())
     things = 2 * same / (counts[0].total() + counts[1].total())
     own, other = facts(graph), facts(wanted)
     where = 2 * len(own & other) / (len(own) + len(other)) if own or other else 1.0
-    return (things + where) / 2
+    return things, where
 
 
 def facts(graph: SceneGraph) -> frozenset[Fact]:

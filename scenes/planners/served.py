@@ -211,7 +211,7 @@ class _Planning:
         ]
         served, policy = self.served, self.served.policy
         name = f"{step}-{identity(policy.model, messages)}.json"
-        path = served.keep / name if served.keep else None
+        path = self._kept(name)
         if path is not None and path.exists():
             kept = json.loads(path.read_text(encoding="utf-8"))
             made: tuple[T, list[str]] = read(Heard(kept)), []
@@ -222,6 +222,19 @@ class _Planning:
                 self.done += 1
                 served.progress(self.done, self.total, "planning")
         return made
+
+    def _kept(self, name: str) -> Path | None:
+        """Where an answer is kept; the folder is made before anything is asked and paid for."""
+        folder = self.served.keep
+        if folder is None:
+            return None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot use {folder}: {error.strerror}", "choose another folder with --out"
+            ) from error
+        return folder / name
 
     def _asked(
         self,
@@ -249,7 +262,6 @@ class _Planning:
             )
             raise type(error)(f"planning the {step}: {error}{kept}") from error
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(f".{os.getpid()}.partial")
             part.write_text(json.dumps(heard.value), encoding="utf-8")
             part.replace(path)

@@ -57,33 +57,25 @@ class SmolLM2:
         return cls(HFPolicy.load("smollm2", lora=adapter), drawn)
 
     def plan(self, text: str) -> Plan:
-        """The scene graph of ``text``; see :class:`scenes.planners.Planner`."""
-        if not text.strip():
-            raise UserError("an empty text", EXAMPLE)
-        return self.plans([text])[0]
-
-    def plans(self, texts: Sequence[str]) -> list[Plan]:
-        """As :meth:`plan`, of many texts at once, which is faster.
+        """The scene graph of ``text``; see :class:`scenes.planners.Planner`.
 
         Raises:
-            UserError: none of the forms of a text can be read.
+            UserError: none of the forms that were drawn can be read.
         """
-        asked = [prompt(text) for text in texts]
-        forms = [[f] for f in self._said(asked, 1, 0.0)]
-        poor = [n for n, (form,) in enumerate(forms) if invented(form, texts[n])]
-        if poor and self.drawn > 1:
-            more = self._said([asked[n] for n in poor], self.drawn - 1, self.temperature)
-            for k, n in enumerate(poor):
-                forms[n] += more[k * (self.drawn - 1) : (k + 1) * (self.drawn - 1)]
-        return [self._best(text, said) for text, said in zip(texts, forms, strict=True)]
+        if not text.strip():
+            raise UserError("an empty text", EXAMPLE)
+        forms = self._said(text, 1, 0.0)
+        if self.drawn > 1 and invented(forms[0], text):
+            forms += self._said(text, self.drawn - 1, self.temperature)
+        return self._best(text, forms)
 
-    def _said(self, asked: Sequence[str], n: int, temperature: float) -> list[str]:
-        seeds = [int(identity(text, i), 16) >> 17 for text in asked for i in range(n)]
-        groups = self.policy.sample(
-            asked, n=n, seeds=seeds, temperature=temperature, max_new_tokens=LENGTH
+    def _said(self, text: str, n: int, temperature: float) -> list[str]:
+        seeds = [int(identity(text, i), 16) >> 17 for i in range(n)]
+        (group,) = self.policy.sample(
+            [prompt(text)], n=n, seeds=seeds, temperature=temperature, max_new_tokens=LENGTH
         )
         end = self.policy.tokenizer.eos_token
-        return [self.policy.decode(one.ids).replace(end, "") for g in groups for one in g]
+        return [self.policy.decode(one.ids).replace(end, "") for one in group]
 
     def _best(self, text: str, forms: Sequence[str]) -> Plan:
         """The plan of the form that invents least, the earliest of equals."""

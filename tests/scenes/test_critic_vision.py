@@ -103,7 +103,7 @@ def test_it_shows_views_with_numbers_and_what_was_measured(
     assert np.asarray(front).std() > 5 and np.asarray(front - np.asarray(top)).any()
     with Image.open(shot.picture) as plain:
         assert (np.asarray(plain) != np.asarray(front)).any(-1).mean() > 0.005, "numbers are drawn"
-    assert not list(shot.picture.parent.glob("*mask*"))
+    assert not list(shot.picture.parent.rglob("*mask*"))
     assert all(f'"op": "{op}"' in PROMPT.read_text() for op in OPS)
     assert len(OPS) == len(get_args(get_args(Edit)[0]))
 
@@ -196,8 +196,8 @@ def test_failures_are_clear_and_keep_the_pictures(
     server.script = [*bad]
     with pytest.raises(error, match=message):
         critic(server, workers, timeout=0.5 if "hang" in bad else 5.0).look(shot)
-    kept = {p.name for p in shot.picture.parent.glob("*.png")}
-    assert {"step-0.png", "step-0-front.png", "step-0-top.png"} <= kept
+    kept = {p.name for p in (shot.picture.parent / "views").glob("*.png")}
+    assert {"step-0-front.png", "step-0-top.png"} <= kept
     server.script = ["{oops", FINE]
     assert critic(server, workers).look(shot).score == 0.9
 
