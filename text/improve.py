@@ -57,6 +57,9 @@ class ImproveConfig:
     """Worked examples before each question."""
     chat: bool = False
     """Whether the model reads its chat template, with an instruction."""
+    sampling: Literal["float32", "bfloat16", "auto"] = "auto"
+    """Precision of sampling; auto is bfloat16 where the processor multiplies it itself, which is
+    twice as fast. Draws then depend on how many are sampled together."""
     beta: float = 0.1
     nll_weight: float = 0.5
     dpo_weight: float = 1.0
@@ -85,8 +88,11 @@ class ImproveConfig:
                 f"temperature={self.temperature:g}, top_p={self.top_p:g}",
                 "give a temperature above 0 and a top_p in (0, 1]",
             )
-        if self.reference not in ("previous", "start"):
-            raise UserError(f"no reference {self.reference!r}", "use previous or start")
+        choices = {"reference": ("previous", "start"), "sampling": ("float32", "bfloat16", "auto")}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                remedy = f"use {', '.join(known)}"
+                raise UserError(f"no {name} {getattr(self, name)!r}", remedy)
 
 
 def starter() -> ImproveConfig:

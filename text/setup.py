@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+import torch
+
 from common.distributed import Team, Together
 from common.errors import UserError
 from common.loop import Loop
 from common.memo import Memo
 from common.policies.local import HFPolicy
+from common.policies.weights import native_bfloat16
 from common.records import Task
 from common.settings import override
 from common.stages import Measure, Proposer
@@ -21,8 +24,11 @@ from text.improve import Accuracy, ImproveConfig, Parts, Solve, sampler
 from text.methods import method, settings_of
 from text.prompts import prompted
 
+BATCH = 128
+"""Completions sampled together: a shard's. Where the processor computes, more are no slower."""
 
-def load_policy(name: str, chat: bool = False) -> HFPolicy:
+
+def load_policy(name: str, chat: bool = False, sampling: str = "auto") -> HFPolicy:
     """The policy called ``name``: a run's final state (``last`` for the newest), or a model.
 
     Raises:
@@ -31,9 +37,12 @@ def load_policy(name: str, chat: bool = False) -> HFPolicy:
     store = Store()
     run = next((run for run in _runs(store) if name in ("last", run.run)), None)
     if run is None:
-        return HFPolicy.load(name, chat=chat)
+        policy = HFPolicy.load(name, chat=chat, batch_size=BATCH)
+        if sampling == "bfloat16" or (sampling == "auto" and native_bfloat16(policy.device)):
+            policy.sampling_dtype = torch.bfloat16
+        return policy
     config = settings(run)
-    policy = load_policy(config.model, config.chat)
+    policy = load_policy(config.model, config.chat, config.sampling)
     kept = [r for r in store.rounds(run.run) if r.kept]
     if kept:
         policy.restore(store.path(kept[-1].state))
@@ -97,7 +106,7 @@ def parts(config: ImproveConfig, memo: Memo | None = None) -> Parts:
     if memo:
         propose = memo.propose(propose, asdict(sample))
         measure = memo.measure(measure, asdict(measured))
-    policy = load_policy(config.model, config.chat)
+    policy = load_policy(config.model, config.chat, config.sampling)
     return Parts(config, policy, questions(config), propose, AnswerJudge(), measure)
 
 

@@ -26,10 +26,12 @@ from common.policies.stops import Stops, before
 from common.policies.weights import (
     LABEL_FILE,
     Snapshot,
+    average_rows,
     copy_of,
     digest,
     no_bars,
     read,
+    rounded,
     save_moments,
     saved_condition,
     saved_moments,
@@ -47,7 +49,10 @@ class HFPolicy:
     each row to come, what bends the drawing (:data:`common.policies.sampling.Steer`).
     ``condition`` is the label that stands before every prompt, if any. ``source`` is where the
     weights came from: the start of a run can be read from there again; without it a copy is kept.
+    With a ``sampling_dtype`` samples, and their log-probabilities, are those of a rounded copy.
     """
+
+    sampling_dtype: torch.dtype | None = None
 
     def __init__(
         self,
@@ -204,11 +209,7 @@ class HFPolicy:
         self.tokenizer.add_tokens(new)
         end = len(self.tokenizer)
         self._resize(max(end, self._rows))
-        layers = self.model.get_input_embeddings(), self.model.get_output_embeddings()
-        with torch.no_grad():
-            for layer in layers:
-                for table in layer.parameters() if layer is not None else ():  # weight, bias
-                    table[first:end] = table[:first].float().mean(0).to(table.dtype)
+        average_rows(self.model, first, end)
 
     @property
     def _has_grown(self) -> bool:
@@ -263,8 +264,7 @@ class HFPolicy:
     ) -> list[Candidate]:
         """``n`` candidates a task, task by task; ``meta["finished"]`` is false for a cut one.
 
-        The output ends before the first of the texts in ``stop``. ``sampling`` is the rest of
-        :meth:`sample`.
+        Outputs end before the first text of ``stop``. ``sampling`` is the rest of :meth:`sample`.
         """
         groups = self.sample(
             [task.prompt for task in tasks],
@@ -310,8 +310,9 @@ class HFPolicy:
         for prompt, ids in encoded.items():
             if not ids:
                 raise UserError(f"{prompt!r} is an empty prompt", "give every task a prompt")
+        dtype = self.sampling_dtype
         return sample(
-            self.model,
+            rounded(self.model, dtype) if dtype else self.model,
             [encoded[prompt] for prompt in prompts],
             n=n,
             max_new_tokens=max_new_tokens,

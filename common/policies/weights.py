@@ -97,6 +97,31 @@ def saved_moments(folder: Path) -> dict[int, Any] | None:
     return dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
+@torch.no_grad()
+def average_rows(model: Any, first: int, end: int) -> None:
+    """Make rows ``first`` to ``end`` of embeddings and output the means of those before them."""
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        for table in layer.parameters() if layer is not None else ():  # weight, bias
+            table[first:end] = table[:first].float().mean(0).to(table.dtype)
+
+
+def rounded(model: Any, dtype: torch.dtype) -> Any:
+    """A copy of ``model`` whose weights are of ``dtype``; buffers, such as angles, stay.
+
+    Processors with bfloat16 multiply it twice as fast. The weights that learn must not be rounded:
+    a step is smaller than bfloat16 can tell.
+    """
+    held = {id(p): torch.nn.Parameter(p.detach().to(dtype), False) for p in model.parameters()}
+    return copy.deepcopy(model, held).eval()
+
+
+def native_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is multiplied by the processor itself, not in float32 with conversions."""
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported())
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def saved_condition(source: str | Path) -> str:
     """The label that ``HFPolicy.save`` left in a folder or hub name; empty without one."""
     from transformers.utils import cached_file

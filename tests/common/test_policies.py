@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from common.errors import UserError
 from common.policies import Sample, candidate_id
 from common.policies.local import HFPolicy
 from common.policies.stops import Stops, before
+from common.policies.weights import rounded
 from common.records import Candidate, Task
 from tests.common.tiny import WORDS, context, tiny_policy
 
@@ -166,3 +168,43 @@ def test_a_stop_is_seen_across_tokens_and_only_at_the_end() -> None:
     stops = Stops(["cd", "h"], lambda ids: "".join(letters[i] for i in ids))
     assert stops([0, 2, 3]) and stops([7])
     assert not stops([0, 2]) and not stops([2, 3, 0, 0, 0])  # it was asked before, then
+
+
+def test_samples_of_a_rounded_copy_leave_the_weights_alone() -> None:
+    policy = tiny_policy()
+    state = policy.fingerprint()
+    prompts, seeds = ["go w1", "go w2"], list(range(8))
+    policy.sampling_dtype = torch.float32  # a copy that is not rounded
+    same = policy.sample(prompts, n=4, seeds=seeds, max_new_tokens=8)
+    policy.sampling_dtype = None
+    assert policy.sample(prompts, n=4, seeds=seeds, max_new_tokens=8) == same
+    policy.sampling_dtype = torch.bfloat16
+    near = policy.sample(prompts, n=4, seeds=seeds, max_new_tokens=8)
+    assert policy.fingerprint() == state and policy.model.dtype == torch.float32
+    for prompt, group in zip(prompts, near, strict=True):
+        ids = [one.ids + [policy.tokenizer.eos_token_id] * one.finished for one in group]
+        exact = policy.logprobs_of_ids([policy.encode_prompt(prompt)] * 4, ids).sums
+        for one, value in zip(group, exact, strict=True):
+            assert one.logprob_sum == pytest.approx(value, abs=0.05 * one.tokens)
+    copy = rounded(policy.model, torch.bfloat16)
+    assert copy.dtype == torch.bfloat16 and copy.model.rotary_emb.inv_freq.dtype == torch.float32
+    with torch.no_grad():  # what is learnt is seen at once: no copy is kept
+        policy.model.lm_head.weight[5] += 50.0
+    [changed] = policy.sample(["go w1"], seeds=[1], max_new_tokens=3)
+    assert changed[0].ids == [5, 5, 5]
+
+
+def test_a_rounded_copy_keeps_tied_weights_and_adapters() -> None:
+    policy = tiny_policy()
+    torch.manual_seed(0)
+    policy.add_adapter(lora())
+    nudge(policy)
+    seeds = list(range(4))
+    exact = policy.sample(["go w1"], n=4, seeds=seeds, max_new_tokens=6)
+    policy.sampling_dtype = torch.float32
+    assert policy.sample(["go w1"], n=4, seeds=seeds, max_new_tokens=6) == exact
+    tied = LlamaForCausalLM(LlamaConfig(vocab_size=24, hidden_size=8, intermediate_size=8,
+                                        num_hidden_layers=1, num_attention_heads=2,
+                                        tie_word_embeddings=True))  # fmt: skip
+    copy = rounded(tied, torch.bfloat16)
+    assert copy.lm_head.weight is copy.model.embed_tokens.weight
