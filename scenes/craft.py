@@ -223,8 +223,9 @@ class _Loop:
         assert made is not None
         if self.studio.workers is not None and self.out is not None:
             path, config = self.out / f"step-{number}.png", self.config
-            made, amiss = self.studio.shoot(made, path, config.width, config.height, config.samples)
-            self.notes += [note for note in amiss if note not in self.notes]
+            shot = self.studio.shoot(made, path, config.width, config.height, config.samples)
+            self.notes += [note for note in shot.notes if note not in self.notes]
+            made = shot
         said = tuple(c for critic in list(self.critics) if (c := self._asked(critic, made)))
         parent = [*self.steps].index(step.parent) if step.parent is not None else None
         found = Step(made, measure(made), said, tuple(self.tried), parent)

@@ -19,9 +19,13 @@ from scenes.graph import Asset, SceneGraph, Surface
 
 Size = tuple[float, float, float]
 BLOCK: Size = (0.5, 0.5, 0.5)
-SMALL: Size = (0.15, 0.15, 0.15)
-"""What stands for an asset that no model fits, and for one that is carried by another; unless its
-size is known."""
+"""What stands for an asset that no model fits, unless its size is known."""
+BLOCKS: dict[str, Size] = {
+    "on": (0.15, 0.15, 0.15),
+    "inside": (0.15, 0.15, 0.15),
+    "on-wall": (0.6, 0.03, 0.8),
+}
+"""The same for what is carried by another thing, or hangs on a wall."""
 BEND = 1.4
 """By how much more a model may be stretched one way than another; more looks wrong."""
 STANDS = 0.25
@@ -69,11 +73,11 @@ def dress(
             else:
                 missing[asset.id] = nearest
     sizes, surfaces = {}, {}
-    carried = {r.assets[0] for r in graph.relations if r.kind in ("on", "inside")}
+    blocks = {r.assets[0]: BLOCKS[r.kind] for r in graph.relations if r.kind in BLOCKS}
     for asset in graph.assets:
         model = chosen.get(asset.id)
-        block = SMALL if asset.id in carried else BLOCK
-        size = sized(asset, model.size if model and model.size else None, block)
+        own = model.size if model and model.size else None
+        size = sized(asset, own, blocks.get(asset.id, BLOCK))
         sizes[asset.id] = size
         if model is not None:
             surfaces[asset.id] = scaled(model, size)

@@ -92,10 +92,8 @@ class Studio:
             view=state.view,
         )
 
-    def shoot(
-        self, staged: Staged, path: Path, width: int, height: int, samples: int
-    ) -> tuple[Shot, tuple[str, ...]]:
-        """``staged`` with its picture at ``path``; what was amiss with its models."""
+    def shoot(self, staged: Staged, path: Path, width: int, height: int, samples: int) -> Shot:
+        """``staged`` with its picture at ``path``."""
         assert self.workers is not None
         made = self.workers.do(
             Render(
@@ -107,7 +105,7 @@ class Studio:
                 samples=samples,
             )
         )
-        return Shot(**vars(staged), picture=path), made.notes
+        return Shot(**vars(staged), picture=path, notes=made.notes)
 
     def export(self, staged: Staged, blend: Path, glb: Path) -> None:
         """The scene's files."""

@@ -25,6 +25,10 @@ SURE = 0.5
 """The score from which a hit is what was asked for, and not merely the nearest there is."""
 
 
+SIZES = {"small": 0.5, "little": 0.5, "tiny": 0.3, "large": 2.0, "big": 2.0, "huge": 3.0}
+"""What share of the usual volume is meant by a word."""
+
+
 class Hit(NamedTuple):
     """A model and how well it answers the query: about 2 is perfect, below :data:`SURE` a guess."""
 
@@ -57,7 +61,8 @@ def search(
     said, names = compounds(head(query)), called(head(query))
     asked = tokens(query)
     tall = usual_height(head(query))
-    if tall is not None and not wanted:
+    share = math.prod(SIZES.get(word, 1.0) for word in asked[:-1])
+    if tall is not None and not wanted and share == 1:
         wanted = {"height": tall}
     kind = [_is(model, said, names) for model in models]
     usual = _usual([m for m, fit in zip(models, kind, strict=True) if fit >= 0.9])
@@ -73,7 +78,8 @@ def search(
         if wanted:
             score -= 0.5 * _off(model, wanted)
         elif usual and fit >= 0.9:
-            score -= 0.15 * min(2.0, abs(math.log(_volume(model) / usual)))
+            off = abs(math.log(_volume(model) / (usual * share)))
+            score -= (0.15 if share == 1 else 0.3) * min(2.0, off)
         hits.append(Hit(model, score))
     return sorted(hits, key=lambda hit: (-hit.score, hit.model.id))[:k]
 

@@ -49,6 +49,8 @@ class Shot(Staged):
 
     picture: Path
     """What the camera saw, as PNG."""
+    notes: tuple[str, ...] = ()
+    """What was amiss with models, and how it was mended."""
 
 
 class Finding(Strict):

@@ -52,11 +52,12 @@ def _walled(cast: Cast, relations: Sequence[Relation]) -> list[Relation]:
     """Beds, cupboards and the like stand with their back to a wall, unless they stand elsewhere."""
     placing = [r for r in relations if r.kind not in ("facing", "repetition")]
     placed = {a for r in placing for a in (r.assets[:-1] or r.assets)}
+    rows = {a for r in relations if r.kind == "repetition" for a in r.assets}
     found: list[Relation] = []
     for group in cast.groups:
         if group.head in AT_WALLS and not placed & set(group.ids):
             # What stands in a row goes where one of it goes.
-            ids = group.ids[:1] if group.phrase.shape == "row" else group.ids
+            ids = group.ids[:1] if rows & set(group.ids) else group.ids
             found += [say("against-wall", i, weight=0.5) for i in ids]
             cast.notes.append(f"{group.phrase.what}: put against a wall")
     return found

@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 from scenes.graph import load
+from tests.common.loopback import serving
 from tests.scenes.shapes import chair, obj, table
 
 TEXT = "a table with two chairs around it and a lamp on the table"
@@ -213,6 +214,39 @@ def test_a_disk_that_fills_keeps_the_steps(done: list[Done], place: Path) -> Non
     assert {"step-0.png", "graph.json"} <= {p.name for p in (place / "full").iterdir()}
     assert not [p for p in (place / "full").iterdir() if p.name.startswith(".")]
     assert load(place / "full" / "graph.json").text == TEXT
+
+
+def test_a_served_planner_and_critic(done: list[Done], place: Path) -> None:
+    """The model reads the sentence, then looks: it wants the lamp larger, then nothing more."""
+    assets = [
+        {"name": "table", "what": "table", "size": [1.2, 0.8, 0.75]},
+        {"name": "lamp", "what": "lamp", "size": [0.2, 0.2, 0.4]},
+    ]
+    relations = {"relations": [{"kind": "on", "assets": ["lamp", "table"]}]}
+    larger = {"op": "resize", "asset": "lamp", "width": 0.3, "depth": 0.3, "height": 0.6}
+    finding = {"what": "the lamp is too small", "edits": [larger]}
+    said = [
+        {"assets": assets},
+        relations,
+        {"score": 0.5, "findings": [finding]},
+        {"score": 0.9, "findings": []},
+    ]
+    with pytest.MonkeyPatch.context() as patch, serving() as server:
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        server.script = [json.dumps(answer) for answer in said]
+        (ran,) = several(
+            place,
+            ["scenes", "craft", "a lamp on a table", "--out", "served", "--assets", "own",
+             "--planner", "served", "--critic", "geometry,vision", "--model", "m",
+             "--base-url", server.url, *SMALL],
+        )  # fmt: skip
+        assert ran.code == 0, ran.err
+        assert len(server.seen) == 4 and not server.script
+    told = ran.json
+    assert (told["steps"], told["chosen"], told["accepted"]) == (2, 1, True)
+    assert load(place / "served" / "graph.json")["lamp"].height == 0.6
+    html = (place / "served" / "report.html").read_text()
+    assert "Because vision said: the lamp is too small" in html
 
 
 def children(pid: int) -> list[int]:

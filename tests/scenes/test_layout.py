@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from common.errors import UserError
 from scenes.graph import Asset, Relation, Room, SceneGraph, Surface
-from scenes.layout import SolverConfig, solve
+from scenes.layout import SolverConfig, score, solve
 from scenes.layout.problem import Free, Problem
 from scenes.relations import HOLDS
 
@@ -180,3 +181,35 @@ def test_any_graph_ends_in_finite_places(
     for place in found.layout.values():
         assert all(math.isfinite(v) for v in (*place.location, place.yaw, *place.size))
     assert all(0 <= v <= 1 for v in found.scores.values)
+
+
+def test_what_hangs_by_itself_hangs_on_a_wall_or_from_the_ceiling() -> None:
+    sizes = {"basin": (0.6, 0.5, 0.5), "lamp": (0.4, 0.4, 0.5), "shelf": (0.9, 0.35, 1.9)}
+    scene = graph(also=tuple(sizes))
+    found = solve(scene, sizes, lifts={"basin": 0.45, "lamp": 2.5}).layout
+    assert found["basin"].location[2] == pytest.approx(0.45)
+    assert found["lamp"].location[2] == pytest.approx(ROOM.height - 0.5)  # it would not fit higher
+    assert found["shelf"].location[2] == 0
+    x, y, _ = found["basin"].location
+    assert min(ROOM.width / 2 - abs(x), ROOM.depth / 2 - y) < 0.45
+
+
+def test_things_on_one_thing_stand_side_by_side() -> None:
+    books = [f"book-{k}" for k in (1, 2, 3)]
+    scene = graph(*(said("on", b, "table") for b in books), room=None)
+    surfaces = {"table": [Surface(x=(-0.5, 0.5), y=(-0.5, 0.5), z=0.75)]}
+    found = solve(scene, SIZES, surfaces).layout
+    across = sorted(found[b].location[0] for b in books)
+    assert all(b - a > 0.9 * SIZES["book-1"][0] for a, b in pairwise(across))
+
+
+def test_a_layout_is_scored_whoever_made_it() -> None:
+    scene = graph(said("on", "lamp", "cabinet"), said("left-of", "cabinet", "sofa"))
+    surfaces = {"cabinet": [Surface(x=(-0.4, 0.4), y=(-0.2, 0.2), z=0.8)]}
+    found = solve(scene, SIZES, surfaces)
+    again = score(scene, found.layout, surfaces)
+    assert again.values == pytest.approx(found.scores.values, abs=1e-3)
+    moved = found.layout["lamp"].model_copy(update={"location": (5.0, 5.0, 0.0)})
+    assert score(scene, {**found.layout, "lamp": moved}, surfaces).values[0] < 0.2
+    gone = {name: place for name, place in found.layout.items() if name != "lamp"}
+    assert score(scene, gone, surfaces).values == (0.0, pytest.approx(again.values[1], abs=1e-5))
