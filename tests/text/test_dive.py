@@ -123,6 +123,8 @@ def test_learns_from_what_it_selects(tmp_path: Path) -> None:
     words = {w for p in lessons.preferences for w in (p.chosen + " " + p.rejected).split()}
     policy = tiny_policy()
     policy.add_symbols(sorted(words))
-    learner = Learner(steps=4, batch_size=8, learning_rate=1e-3, **weights(0.5))
+    learner = Learner(
+        steps=4, batch_size=8, learning_rate=1e-3, reference="previous", **weights(0.5)
+    )
     figures = learner.learn(policy, Lessons(lessons.preferences), context(tmp_path / "b"))
     assert figures["steps"] == 4 and figures["loss"] < figures["loss_first"]
