@@ -19,6 +19,7 @@ from common.memo import Memo
 from common.monitors import CollapseMonitor
 from common.pairing import Direction
 from common.policies import Sample
+from common.policies.best_of import Alone
 from common.policies.local import HFPolicy
 from common.records import Task, identity
 from common.stages import Measure, Proposer
@@ -41,7 +42,7 @@ from speech.lm import stream
 from speech.lm.single import FILE, SingleStream, detect
 from speech.measures import Duration, Fluency
 from speech.speaker import Golden, Speaker, recordings_of
-from speech.strategies import Alone, learner, wrapped
+from speech.strategies import learner, wrapped
 from speech.tasks import recorded_tasks, tasks
 from speech.text import phonemes
 from speech.train import load_segments

@@ -16,15 +16,15 @@ temperature, as many completions a round as the round proposed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from common.distributed import world
 from common.errors import UserError
 from common.policies.local import HFPolicy
-from common.records import Candidate, Lessons, Task
-from common.stages import Context, Learner, Proposer
+from common.records import Lessons
+from common.stages import Context, Learner
 from speech.align import AlignConfig
 from speech.lm import stream
 from speech.speaker import Speaker
@@ -136,19 +136,6 @@ def wrapped(config: AlignConfig, policy: HFPolicy, speaker: Callable[[], Speaker
         reward = RewardModel.from_policy(policy, _reward_training(config))
     # It passes on whatever it does not do itself.
     return cast(HFPolicy, BestOf(policy, reward, config.best_of))
-
-
-@dataclass(frozen=True)
-class Alone:
-    """Propose what the policy inside a :class:`common.policies.best_of.BestOf` says by itself.
-
-    Its reward model learns from plain samples, as many as every other strategy draws.
-    """
-
-    inner: Proposer
-
-    def propose(self, policy: Any, tasks: Sequence[Task], ctx: Context) -> list[Candidate]:
-        return self.inner.propose(policy.policy, tasks, ctx)
 
 
 def _reward_training(config: AlignConfig) -> RewardTraining:

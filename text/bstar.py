@@ -26,9 +26,9 @@ again on the training samples. The rate stays constant, where the paper's falls 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,7 +38,12 @@ from common.monitors.exploration import reward_at_k_s
 from common.monitors.pool import SOME
 from common.policies import Generator, Sample
 from common.records import Candidate, Demonstration, Lessons, Task, identity
-from common.stages import Context, Judge
+from common.stages import Context, Judge, Proposer
+from text.improve import Solve
+
+if TYPE_CHECKING:
+    from common.loop import Loop
+    from text.improve import Parts
 
 N_STAR = 8
 TEMPERATURES = (0.5, 0.7, 0.9, 1.1)
@@ -156,8 +161,7 @@ class Balanced:
     Once a round, ``sample.n`` solutions of each dev task are drawn at each temperature and judged
     by ``judges``; references stay with the judges. ``keep`` is how many samples a query a threshold
     has to keep, on average, before its cap stops rising: n* of them, or there are too few. What was
-    chosen is in ``meta`` of every candidate, and the scan of all temperatures in that of a shard's
-    first.
+    chosen is in ``meta`` of every candidate.
     """
 
     dev: Sequence[Task]
@@ -168,6 +172,10 @@ class Balanced:
     keep: float = N_STAR
     n_star: int = N_STAR
     reward: Reward = Reward()
+    solve: Callable[[Sample], Proposer] = lambda sample: sample
+    """What makes a proposer of a way to sample, as :class:`text.improve.Solve` does."""
+    first: str = ""
+    """The task whose first candidate carries the scan, and the tokens that it took."""
     chosen: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict, repr=False)
     """By seed and round; a run that goes on after a kill draws the same again."""
 
@@ -181,12 +189,15 @@ class Balanced:
     def propose(self, policy: Generator, tasks: Sequence[Task], ctx: Context) -> list[Candidate]:
         found = self.choice(policy, ctx)
         sample = replace(self.sample, temperature=found["temperature"])
-        drawn = sample.propose(policy, tasks, ctx)
-        meta = {name: value for name, value in found.items() if name != "scan"}
-        return [
-            replace(c, meta={**c.meta, **meta, **({"scan": found["scan"]} if i == 0 else {})})
-            for i, c in enumerate(drawn)
-        ]
+        drawn = self.solve(sample).propose(policy, tasks, ctx)
+        names = ("temperature", "threshold", "cap", "balance")
+        meta = {name: found[name] for name in names if name in found}
+        drawn = [replace(c, meta={**c.meta, **meta}) for c in drawn]
+        at = next((i for i, c in enumerate(drawn) if c.task == (self.first or c.task)), None)
+        if at is not None:
+            once = {"scan": found["scan"], "spent": drawn[at].tokens + found["scan_tokens"]}
+            drawn[at] = replace(drawn[at], meta={**drawn[at].meta, **once})
+        return drawn
 
     def choice(self, policy: Generator, ctx: Context) -> dict[str, Any]:
         """``temperature``, ``threshold``, ``cap``, ``balance`` and the ``scan`` by temperature.
@@ -212,7 +223,8 @@ class Balanced:
         rows, tokens = [], 0
         for done, temperature in enumerate(self.temperatures):
             ctx.progress(done, len(self.temperatures), "temperatures on dev")
-            drawn = replace(self.sample, temperature=temperature).propose(policy, blank, ctx)
+            sample = replace(self.sample, temperature=temperature)
+            drawn = self.solve(sample).propose(policy, blank, ctx)
             tokens += sum(c.tokens for c in drawn)
             scores: list[dict[str, float]] = [{} for _ in drawn]
             for judge in self.judges:
@@ -292,7 +304,7 @@ class AboveThreshold:
         self, mine: Sequence[Candidate], groups: Mapping[str, Sequence[Candidate]], total: int
     ) -> dict[str, Any]:
         first = mine[0].meta
-        names = ("temperature", "threshold", "cap", "scan_tokens")
+        names = ("temperature", "threshold", "cap")
         notes: dict[str, Any] = {name: first[name] for name in names if name in first}
         if "balance" in first:
             notes["balance_dev"] = first["balance"]
@@ -318,6 +330,43 @@ class AboveThreshold:
         return notes
 
 
-def fixed(temperature: float, threshold: float, sample: Sample, **options: Any) -> Balanced:
-    """The control: the same temperature and threshold in every round."""
-    return Balanced((), (), sample, (temperature,), (threshold,), **options)
+@dataclass(frozen=True)
+class BStar:
+    """Temperature and threshold by balance on dev; online supervised learning.
+
+    One of ``temperatures`` and a ``threshold`` are the fixed setting that the paper compares with.
+    """
+
+    temperatures: str = ",".join(f"{t:g}" for t in TEMPERATURES)
+    threshold: str = "scan"
+    keep: float = N_STAR
+    n_star: int = N_STAR
+
+    def loop(self, parts: Parts) -> Loop:
+        temperatures = numbers("temperatures", self.temperatures)
+        levels = numbers("threshold", self.threshold) if self.threshold != "scan" else THRESHOLDS
+        train = parts.split("train")
+        propose = Balanced(
+            parts.split("dev"),
+            [parts.judge],
+            parts.sample,
+            temperatures,
+            levels,
+            self.keep,
+            self.n_star,
+            solve=Solve,
+            first=train[0].id,
+        )
+        select = AboveThreshold(n_star=self.n_star)
+        return parts.loop(propose=propose, select=select, learn=parts.sft(online=True))
+
+
+def numbers(name: str, text: str) -> tuple[float, ...]:
+    """The numbers of a setting, ``0.5,0.9``.
+
+    Raises :class:`UserError` when it holds something else.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"{name}={text} are no numbers", "write them as 0.5,0.9") from None

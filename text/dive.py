@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,8 @@ from common.records import Candidate, Lessons, Preference, Task
 from common.stages import Context
 
 if TYPE_CHECKING:
-    from common.learners.dpo import Preference as Learner
+    from common.loop import Loop
+    from text.improve import Parts
 
 Vectors = NDArray[Any]
 Embed = Callable[[Sequence[str]], Vectors]
@@ -74,6 +75,11 @@ class Diverse:
     """Vectors of texts that were embedded already: the global pool comes back every round."""
 
     def __post_init__(self) -> None:
+        if self.measure not in get_args(Measure) or self.pool not in ("global", "round"):
+            raise UserError(
+                f"measure={self.measure}, pool={self.pool}",
+                f"use a measure of {', '.join(get_args(Measure))}, and the pool global or round",
+            )
         if self.pairs < 1 or not 0 <= self.drop < 1:
             raise UserError(
                 f"pairs={self.pairs}, drop={self.drop:g}", "give pairs of 1 or more, drop in [0, 1)"
@@ -172,15 +178,27 @@ def diversity(
     return found
 
 
-def learner(alpha: float = 0.5, beta: float = 0.4, **settings: Any) -> Learner:
-    """alpha * DPO + (1 - alpha) * NLL by token, the paper's; ``settings`` are the learner's other.
+def weights(alpha: float) -> dict[str, float]:
+    """The loss weights of alpha * DPO + (1 - alpha) * NLL by token.
 
     Raises :class:`UserError` for an alpha outside [0, 1].
     """
-    from common.learners.dpo import Preference as Learner
-
     if not 0 <= alpha <= 1:
         raise UserError(f"alpha={alpha:g}", "give an alpha within 0 and 1")
-    return Learner(
-        beta=beta, dpo_weight=alpha, nll_weight=1 - alpha, reference="previous", **settings
-    )
+    return {"dpo_weight": alpha, "nll_weight": 1 - alpha}
+
+
+@dataclass(frozen=True)
+class DIVE:
+    """Diverse pairs of the global pool, learnt with the paper's loss; ``beta`` is the run's."""
+
+    measure: str = "embedding"
+    pairs: int = 5
+    pool: str = "global"
+    drop: float = 0.1
+    alpha: float = 0.5
+
+    def loop(self, parts: Parts) -> Loop:
+        select = Diverse(self.measure, self.pairs, self.pool, self.drop)  # type: ignore[arg-type]
+        learn = parts.preference(reference="previous", **weights(self.alpha))
+        return parts.loop(select=select, learn=learn)

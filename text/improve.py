@@ -150,7 +150,7 @@ def answered(tasks: Sequence[Task], candidates: Sequence[Candidate]) -> list[Can
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Measure: answer each question ``propose.sample.n`` times and count what is right.
+    """Measure: answer each question as often as ``propose`` does and count what is right.
 
     ``accuracy`` by the flexible reading, ``strict`` by the strict one, ``pass@n``, and
     ``best_by_logprob``: the answer that the policy finds likeliest by token. Beside them what shows
@@ -159,7 +159,7 @@ class Accuracy:
     measured with the same random numbers, so differences are not differences of luck.
     """
 
-    propose: Solve
+    propose: Proposer
     judge: Judge = field(default_factory=AnswerJudge)
 
     def measure(self, policy: Generator, tasks: Sequence[Task], ctx: Context) -> list[Metric]:
@@ -220,6 +220,10 @@ class Parts:
     def sample(self) -> Sample:
         """How the configuration samples."""
         return sampler(self.config)
+
+    def split(self, name: str) -> list[Task]:
+        """The tasks of a split."""
+        return [task for task in self.tasks if task.split == name]
 
     def loop(self, *, select: Selector, learn: Learner, **changes: Any) -> Loop:
         """A loop of these parts; ``changes`` are other stages, the gate, monitors.

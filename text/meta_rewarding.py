@@ -30,7 +30,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,6 +40,10 @@ from common.pairing import distinct, pair
 from common.policies import Generator, Sample
 from common.records import Candidate, Lessons, Preference, Task, identity
 from common.stages import Context, Judge, Proposer
+
+if TYPE_CHECKING:
+    from common.loop import Loop
+    from text.improve import Parts
 
 JUDGEMENT, META = "judgement", "meta-judgement"
 POINTS = 5
@@ -350,3 +354,30 @@ def watch(pool: Sequence[Candidate]) -> dict[str, float]:
         "position_bias": position_bias(_battles(said)),
         "higher_points": float(np.mean(told)) if told else 0.5,
     }
+
+
+@dataclass(frozen=True)
+class MetaRewarding:
+    """Answers that the model judges itself, and judgements that it judges too.
+
+    ``judgements`` of at most ``judge_tokens`` tokens an answer, ``battles`` of them for each
+    question, and what :class:`ActorAndJudge` says of the others.
+    """
+
+    judgements: int = 5
+    judge_tokens: int = 160
+    battles: int = 5
+    judge_rounds: int = 2
+    entropy: float = 0.5
+    bias: float = 0.6
+
+    def loop(self, parts: Parts) -> Loop:
+        judge = Sample(self.judgements, 0.8, 0.95, max_new_tokens=self.judge_tokens)
+        return parts.loop(
+            propose=SelfJudged(parts.propose, judge, self.battles),
+            judge=[AnswersOnly(parts.judge), MeanPoints()],
+            select=ActorAndJudge(
+                judge_rounds=self.judge_rounds, entropy=self.entropy, bias=self.bias
+            ),
+            learn=parts.preference(),
+        )

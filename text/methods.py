@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 
 METHODS: dict[str, str] = {
     "vanilla": "text.vanilla:Vanilla",
+    "dive": "text.dive:DIVE",
+    "bstar": "text.bstar:BStar",
+    "smart": "text.smart:SMART",
+    "sharpening-sft": "text.sharpening:SharpeningSFT",
+    "sharpening-dpo": "text.sharpening:SharpeningDPO",
+    "meta-rewarding": "text.meta_rewarding:MetaRewarding",
+    "pit": "text.pit:PIT",
 }
 
 

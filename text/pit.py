@@ -29,17 +29,25 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.errors import UserError
 from common.learners.gap import GapModel
 from common.learners.ppo import PPO
+from common.learners.reward import RewardModel, RewardTraining
 from common.learners.sft import SFT
 from common.policies import Seeds, candidate_id
+from common.policies.best_of import Alone
 from common.policies.local import HFPolicy
 from common.records import Candidate, Demonstration, Lessons, Preference, Task, identity
 from common.refine import Critique, Refinement, refine_all
-from common.stages import Context, Progress
+from common.stages import Context, Progress, Selector
+from text.preference_files import load
+from text.vanilla import RandomPairs
+
+if TYPE_CHECKING:
+    from common.loop import Loop
+    from text.improve import Parts
 
 STRATEGY = "improved"
 
@@ -221,7 +229,8 @@ class Curriculum:
         stage("first", base, lambda: self._reinforced(base, gap, first, start, ctx))
         second = self._own(base, pairs, ctx)
         stage("second", base, lambda: self._reinforced(base, gap, second, start, ctx))
-        return {**figures, "pairs": float(len(pairs))}
+        tokens = sum(value for name, value in figures.items() if name.endswith("_tokens"))
+        return {**figures, "tokens": tokens, "pairs": float(len(pairs))}
 
     def _reinforced(
         self,
@@ -278,3 +287,65 @@ def references_of(pairs: Sequence[Preference]) -> dict[str, tuple[str, str]]:
         for p in pairs
         for answer in (p.rejected, p.chosen)
     }
+
+
+@dataclass(frozen=True)
+class Given:
+    """Select: the same preferences every round, whatever was sampled."""
+
+    preferences: tuple[Preference, ...]
+
+    def select(
+        self,
+        tasks: Mapping[str, Task],  # noqa: ARG002
+        pool: Sequence[Candidate],  # noqa: ARG002
+        ctx: Context,  # noqa: ARG002
+    ) -> Lessons:
+        return Lessons(self.preferences)
+
+
+@dataclass(frozen=True)
+class PIT:
+    """Learn to improve answers from preferences: those of the file ``data``, or right over wrong.
+
+    ``steps`` improvements at most when dev and test are answered; ``gap_rate`` and ``rl_rate`` are
+    learning rates, ``iterations`` of ``rollouts`` samples are each stage of the curriculum.
+    """
+
+    data: str = ""
+    steps: int = 1
+    pairs_per_task: int = 2
+    gap_rate: float = 1e-4
+    gap_epochs: float = 2.0
+    rl_rate: float = 1e-5
+    iterations: int = 4
+    rollouts: int = 64
+    kl_coef: float = 0.05
+
+    def loop(self, parts: Parts) -> Loop:
+        config, shared = parts.config, parts.shared()
+        training = RewardTraining(
+            **{k: v for k, v in shared.items() if k not in ("lora", "learning_rate", "epochs")},
+            learning_rate=self.gap_rate,
+            epochs=self.gap_epochs,
+        )
+        gap = GapModel(RewardModel.from_policy(parts.policy, training))
+        rl = PPO(
+            kl_coef=self.kl_coef,
+            iterations=self.iterations,
+            rollouts=self.rollouts,
+            batch_size=config.batch_size,
+            learning_rate=self.rl_rate,
+            temperature=config.temperature,
+            max_new_tokens=config.max_new_tokens,
+            lora=config.lora or None,
+        )
+        select: Selector = (
+            Given(tuple(load(self.data))) if self.data else RandomPairs(self.pairs_per_task)
+        )
+        return parts.loop(
+            policy=Improving(parts.policy, gap, self.steps),
+            propose=Alone(parts.propose),
+            select=select,
+            learn=Curriculum(parts.sft(), rl),
+        )

@@ -31,7 +31,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -42,6 +42,11 @@ from common.policies.best_of import BestOf
 from common.policies.local import HFPolicy
 from common.records import Candidate, Demonstration, Lessons, Preference, Task, identity
 from common.stages import Context
+from text.improve import answered
+
+if TYPE_CHECKING:
+    from common.loop import Loop
+    from text.improve import Parts
 
 Kind = Literal["logprob", "normalised", "majority"]
 SELF = "self"
@@ -267,3 +272,46 @@ class Sharpened(BestOf):
 
     def restore(self, folder: Path) -> None:
         self.policy.restore(folder)
+
+
+@dataclass(frozen=True)
+class SharpeningSFT:
+    """The best of each question's samples, imitated. ``mu`` above 0 samples until that is sure."""
+
+    kind: str = "normalised"
+    mu: float = 0.0
+    most: int = 64
+
+    def loop(self, parts: Parts) -> Loop:
+        kind = _kind(self.kind)
+        changes: dict[str, Any] = {"judge": [parts.judge, SelfReward(kind)]}
+        if self.mu:
+            sampled = Adaptive(parts.sample, answered, kind, self.mu, self.most)
+            changes["propose"] = sampled
+        return parts.loop(select=BestSample(), learn=parts.sft(), **changes)
+
+
+@dataclass(frozen=True)
+class SharpeningDPO:
+    """Regression on the self-rewards' differences. For ``logprob`` the optimum is pi_base to the
+    power of ``exponent``, 1 + 1/beta."""
+
+    kind: str = "logprob"
+    exponent: float = 2.0
+    pairs: int = 2
+
+    def loop(self, parts: Parts) -> Loop:
+        from common.learners.margin import SquaredMargin
+
+        if not self.exponent > 1 or self.pairs < 1:
+            raise UserError(
+                f"exponent={self.exponent:g}, pairs={self.pairs}", "give more than 1, and 1 or more"
+            )
+        learn = SquaredMargin(beta=1 / (self.exponent - 1), reference="previous", **parts.shared())
+        judges = [parts.judge, SelfReward(_kind(self.kind))]
+        return parts.loop(judge=judges, select=SamplePairs(self.pairs), learn=learn)
+
+
+def _kind(name: str) -> Kind:
+    self_rewards(name, [])  # type: ignore[arg-type]  # whether there is one
+    return name  # type: ignore[return-value]

@@ -34,7 +34,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,7 +44,12 @@ from common.policies import Generator, Sample
 from common.records import Candidate, Demonstration, Lessons, Task, identity
 from common.stages import Context
 from text.answers import canonical, flexible, kind_of
+from text.improve import Accuracy
 from text.prompts import question, template
+
+if TYPE_CHECKING:
+    from common.loop import Loop
+    from text.improve import Parts
 
 FILE = Path(__file__).with_name("strategies.json")
 LIMITS = sandbox.Limits(seconds=5, cpu_seconds=3)
@@ -314,3 +319,34 @@ def _later(chosen: Sequence[Demonstration], paths: Sequence[Sequence[Candidate]]
     firsts = {(path[0].task, path[0].output) for path in paths}
     later = [(d.task, d.completion) not in firsts for d in chosen]
     return float(np.mean(later)) if later else 0.0
+
+
+@dataclass(frozen=True)
+class SMART:
+    """Strategies that the model names; the first that worked is learnt as the first to try.
+
+    ``strategies`` is a file of one's own, ``only`` names those to use (one is the ReST control).
+    """
+
+    attempts: int = 3
+    keep: int = 2
+    strategies: str = ""
+    only: str = ""
+
+    def loop(self, parts: Parts) -> Loop:
+        known = strategies(self.strategies or FILE)
+        wanted = [name for name in self.only.split(",") if name]
+        if missing := set(wanted) - {s.name for s in known}:
+            names = ", ".join(s.name for s in known)
+            raise UserError(f"no strategy {min(missing)!r}", f"use some of {names}")
+        known = tuple(s for s in known if not wanted or s.name in wanted)
+        chat = parts.config.chat
+        tasks = [replace(task, prompt=free_prompt(task, known, chat)) for task in parts.tasks]
+        measured = replace(parts.sample, n=parts.config.measured)
+        return parts.loop(
+            tasks=tasks,
+            propose=Attempts(parts.sample, known, self.attempts, chat),
+            select=FirstSuccess(self.keep),
+            learn=parts.sft(),
+            measure=Accuracy(Attempts(measured, known, 1, chat), parts.judge),
+        )

@@ -14,7 +14,7 @@ here it goes on from where the last kept round left it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from common.errors import UserError
 from common.policies import Seeds, candidate_id
 from common.policies.local import HFPolicy
 from common.records import Candidate, Lessons, Preference, Task, identity
-from common.stages import Context, Progress
+from common.stages import Context, Progress, Proposer
 
 STRATEGY = "best-of-n"
 
@@ -116,6 +116,19 @@ class BestOf:
         """Take the states that :meth:`save` wrote."""
         self.policy.restore(folder)
         self.reward.restore(folder / "reward")
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Propose what the policy inside a :class:`BestOf`, or around another, says by itself.
+
+    What is fitted beside it learns from plain samples, as many as any other method draws.
+    """
+
+    inner: Proposer
+
+    def propose(self, policy: Any, tasks: Sequence[Task], ctx: Context) -> list[Candidate]:
+        return self.inner.propose(policy.policy, tasks, ctx)
 
 
 class FitReward:

@@ -20,7 +20,7 @@ from common.store import Store
 from tests.common.tiny import context, tiny_policy
 from tests.common.toy import quiet
 from tests.text.simulated import Simulated
-from text.bstar import THRESHOLDS, AboveThreshold, Balanced, Reward, choose, fixed, scan
+from text.bstar import THRESHOLDS, AboveThreshold, Balanced, Reward, choose, numbers, scan
 
 samples = st.lists(
     st.tuples(st.integers(0, 3), st.integers(-4, 4), st.booleans(), st.integers(0, 3)), max_size=40
@@ -137,12 +137,14 @@ def test_a_process_score_ranks_among_the_right_ones(tmp_path: Path) -> None:
 
 
 def test_fixed_settings_and_mistakes(tmp_path: Path) -> None:
-    stage = fixed(0.9, 0.0, Sample(n=2))
+    stage = Balanced((), (), Sample(n=2), (0.9,), (0.0,))
     policy = Simulated(say)
     found = stage.propose(policy, tasks(2, "train"), context(tmp_path))
     assert policy.drawn == 4 and found[0].meta["threshold"] == 0.0
     with pytest.raises(UserError, match="temperature"):
         Balanced([], [], Sample(), temperatures=())
+    with pytest.raises(UserError, match="no numbers"):
+        numbers("temperatures", "hot")
     assert THRESHOLDS[0] == -1 and THRESHOLDS[-1] == 0.99 and len(THRESHOLDS) == 200
 
 

@@ -12,11 +12,12 @@ import pytest
 
 from common.diversity import Measure
 from common.errors import UserError
+from common.learners.dpo import Preference as Learner
 from common.pairing import right_over_wrong
 from common.records import Candidate, Lessons, Task, identity
 from tests.common.test_learners import loss_of, nll_by_hand, pairs
 from tests.common.tiny import context, tiny_policy
-from text.dive import Diverse, diversity, learner
+from text.dive import Diverse, diversity, weights
 
 TASKS = {f"t{i}": Task(id=f"t{i}", prompt=f"question {i}") for i in range(12)}
 WAYS = ["3 + 4 = 7 so 7", "4 + 3 = 7 and we are done", "count on from 3 : 4 5 6 7", "7"]
@@ -108,15 +109,11 @@ def test_no_lessons_without_both_sides(tmp_path: Path) -> None:
 
 def test_the_loss_is_the_papers(tmp_path: Path) -> None:
     policy, items, alpha = tiny_policy(), pairs(), 0.3
-    made = learner(alpha, beta=0.4)
-    loss = loss_of(
-        policy, items, tmp_path, dpo_weight=made.dpo_weight, nll_weight=made.nll_weight, beta=0.4
-    )
+    loss = loss_of(policy, items, tmp_path, beta=0.4, **weights(alpha))
     expected = alpha * math.log(2) + (1 - alpha) * nll_by_hand(policy, items)
     assert loss == pytest.approx(expected, rel=1e-5)
-    assert made.reference == "previous"
     with pytest.raises(UserError, match="alpha"):
-        learner(1.5)
+        weights(1.5)
     with pytest.raises(UserError, match="pairs"):
         Diverse(pairs=0)
 
@@ -126,7 +123,8 @@ def test_learns_from_what_it_selects(tmp_path: Path) -> None:
     words = {w for p in lessons.preferences for w in (p.chosen + " " + p.rejected).split()}
     policy = tiny_policy()
     policy.add_symbols(sorted(words))
-    figures = learner(steps=4, batch_size=8, learning_rate=1e-3).learn(
-        policy, Lessons(lessons.preferences), context(tmp_path / "b")
+    learner = Learner(
+        steps=4, batch_size=8, learning_rate=1e-3, reference="previous", **weights(0.5)
     )
+    figures = learner.learn(policy, Lessons(lessons.preferences), context(tmp_path / "b"))
     assert figures["steps"] == 4 and figures["loss"] < figures["loss_first"]
