@@ -81,6 +81,7 @@ def test_methods_side_by_side(home: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert both["sampled_tokens"] == one["sampled_tokens"] > 0  # proposed once
     assert both["trained_tokens"] > one["trained_tokens"] > 0
     table = (home / "table" / "table.md").read_text()
+    assert table.startswith("## overview") and "tokens trained" in table.splitlines()[2]
     assert "## accuracy" in table and "## strict" in table and "## cost" in table
     assert (home / "table" / "accuracy.svg").exists()
     code, again, said = upspiral(monkeypatch, *command)
@@ -136,9 +137,10 @@ def test_measuring_counts_both_readings(home: Path) -> None:
     )
     assert first == second  # the same random numbers each round
     assert first.keys() == {"accuracy", "strict", "finished", "length", "logprob", "pass@3",
-                            "best_by_logprob", "distinct_n", "answer_entropy"}  # fmt: skip
+                            "strict_pass@3", "best_by_logprob", "distinct_n",
+                            "answer_entropy"}  # fmt: skip
     assert first["pass@3"].value >= first["accuracy"].value >= first["strict"].value
-    assert first["length"].better == "neither" and first["pass@3"].better == "higher"
+    assert first["length"].better == "neither" and first["strict_pass@3"].better == "higher"
 
 
 def test_accuracy_by_hand(tmp_path: Path) -> None:
