@@ -168,12 +168,28 @@ def rows(methods: Sequence[Method], metric: str) -> list[tuple[object, ...]]:
                 f"{c.starter:.3f} ± {c.starter_se:.3f}",
                 f"{c.final:.3f} ± {c.final_se:.3f}",
                 f"{c.interval.mean:+.3f} [{low:+.3f}, {high:+.3f}]",
-                f"{c.relative:+.0%}",
+                f"{c.relative:+.0%}" if math.isfinite(c.relative) else "-",
                 f"{c.win:.0%} / {c.tie:.0%} / {c.lose:.0%}",
                 round(method.learning_seconds, 1),
             )
         )
     return found
+
+
+def overview(
+    methods: Sequence[Method], metrics: Sequence[str]
+) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+    """Headings and a row a method: final means with the paired change and its standard error."""
+    shown = [m for m in metrics if all(m in method.changes for method in methods)]
+    headings = ("method", "runs", *shown, *COSTS[2:4], COSTS[5])
+    found = []
+    for method, (*_, sampled, trained, _, seconds) in zip(methods, costs(methods), strict=True):
+        means = []
+        for metric in shown:
+            c = method.changes[metric]
+            means.append(f"{c.final:.3f} ({c.interval.mean:+.3f} ± {c.interval.se:.3f})")
+        found.append((method.name, len(method.runs), *means, sampled, trained, seconds))
+    return headings, found
 
 
 COSTS = ("method", "rounds", "tokens sampled", "tokens trained", "learning s", "all rounds s")

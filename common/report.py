@@ -102,8 +102,11 @@ def paired(before: Metric, after: Metric) -> PairedInterval | None:
 
 
 def outcome(before: Metric, after: Metric) -> Outcome | None:
-    """How many items ``after`` won, item by item; None where :func:`paired` is."""
-    if paired(before, after) is None:
+    """How many items ``after`` won, item by item; None where :func:`paired` is.
+
+    Nor is there an outcome of a metric that has no direction.
+    """
+    if paired(before, after) is None or after.better == "neither":
         return None
     sign = 1 if after.better == "higher" else -1
     # +1, 0 or -1 an item, so that the mean is the share of wins less that of losses.

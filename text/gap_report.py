@@ -94,8 +94,9 @@ def write(table: Sequence[Line], told: Mapping[str, Any], folder: Path) -> None:
 def figure(table: Sequence[Line], sizes: Mapping[str, int]) -> str:
     """The relative gap by the first filter, as SVG.
 
-    Of one model a bar for each verifier and ensemble; of several a curve for each verifier over
-    the models' sizes, each verifying itself, and a matrix of who verifies whom.
+    Of one model a bar for each verifier and ensemble; of several a curve for each verifier, and
+    for all together, over the models' sizes, each verifying itself, and a matrix of who verifies
+    whom.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -119,7 +120,7 @@ def figure(table: Sequence[Line], sizes: Mapping[str, int]) -> str:
             drawing = Figure(figsize=(5 + 3 * len(single), 3.4), layout="constrained")
             curves, *squares = np.atleast_1d(drawing.subplots(1, 1 + len(single)))
             order = sorted(sizes, key=lambda name: sizes[name])
-            for kind in kinds:
+            for kind in [kind for kind in kinds if len(kind) in (1, len(single))]:
                 own = {x.generator: x.gap.relative for x in first
                        if x.kinds == kind and x.generator == x.verifier}  # fmt: skip
                 errors = [own[n].se if np.isfinite(own[n].se) else 0.0 for n in order]

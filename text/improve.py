@@ -152,7 +152,7 @@ def answered(tasks: Sequence[Task], candidates: Sequence[Candidate]) -> list[Can
 class Accuracy:
     """Measure: answer each question as often as ``propose`` does and count what is right.
 
-    ``accuracy`` by the flexible reading, ``strict`` by the strict one, ``pass@n``, and
+    ``accuracy`` by the flexible reading, ``strict`` by the strict one, ``pass@n`` of both, and
     ``best_by_logprob``: the answer that the policy finds likeliest by token. Beside them what shows
     how they came about: distinct n-grams, entropy of the answers (nats), length (tokens), the
     log-probability of a token, and the share of answers that came to an end. Every policy is
@@ -175,7 +175,7 @@ class Accuracy:
             Metric.of(
                 name,
                 {task: row[name] for task, row in rows.items()},
-                "higher" if name in _HIGHER or name.startswith("pass@") else "neither",
+                "higher" if name in _HIGHER or "pass@" in name else "neither",
             )
             for name in names
         ]
@@ -198,6 +198,7 @@ def _figures(group: Sequence[Candidate], scores: Sequence[Mapping[str, float]]) 
     if n > 1:
         found |= {
             f"pass@{n}": pass_at_k(n, int(sum(right)), n),
+            f"strict_pass@{n}": pass_at_k(n, sum(row["strict"] > 0 for row in scores), n),
             "best_by_logprob": best_of_k(right, by_token, n),
             "distinct_n": distinct([c.output for c in group]),
             "answer_entropy": answer_entropy([c.answer for c in group]),

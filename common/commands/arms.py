@@ -78,7 +78,8 @@ def write(
     methods = comparison.compare(store, runs)
     if methods:
         metrics = [m for m in metrics if all(m in method.changes for method in methods)]
-        tables = [f"## {metric}\n\n{comparison.markdown(methods, metric)}" for metric in metrics]
+        tables = [f"## overview\n\n{comparison.lines(*comparison.overview(methods, metrics))}"]
+        tables += [f"## {metric}\n\n{comparison.markdown(methods, metric)}" for metric in metrics]
         tables.append(f"## cost\n\n{comparison.lines(comparison.COSTS, comparison.costs(methods))}")
         (folder / "table.md").write_text("\n".join(tables), encoding="utf-8")
         text = json.dumps(plain(comparison.facts(methods)), indent=1)
@@ -100,6 +101,10 @@ def tell(
             out.print(f"\n{metric}")
             out.table(comparison.HEADINGS, comparison.rows(methods, metric))
     if methods:
+        out.print(
+            "\nfinal on test (paired change from the starter ± its standard error over tasks)"
+        )
+        out.table(*comparison.overview(methods, metrics))
         out.print("\ncost")
         out.table(comparison.COSTS, comparison.costs(methods))
     if pending:

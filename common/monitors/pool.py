@@ -21,6 +21,7 @@ from common.monitors.exploration import (
     pass_at_k,
     pass_at_k_s,
 )
+from common.monitors.gap import gap, top_share
 from common.records import Candidate
 
 SOME = 4
@@ -31,10 +32,11 @@ def figures(pool: Sequence[Candidate]) -> dict[str, Any]:
     """Figures of one round's judged candidates; each is a mean over tasks. Empty without any.
 
     A score that is 0 or 1 throughout gets ``pass@k`` for k = 1, 2, 4 and on to the smallest number
-    of samples that a task has, ``pass@n-4``, and ``best_by_logprob``: its value for the sample of
-    n that the policy itself finds likeliest by token. Any other score gets its ``mean``, the means
-    of each task's ``highest`` and ``lowest``, and the ``spread``, the standard deviation within a
-    task, which is what selection has to choose from.
+    of samples that a task has, ``pass@n-4``, and what the policy's own likelihood by token is worth
+    as a verifier: ``best_by_logprob``, the score of the likeliest of n, and ``relative_gap``, the
+    relative generation-verification gap of keeping the likeliest quarter. Any other score gets its
+    ``mean``, the means of each task's ``highest`` and ``lowest``, and the ``spread``, the standard
+    deviation within a task, which is what selection has to choose from.
     """
     groups: dict[str, list[Candidate]] = {}
     for candidate in pool:
@@ -94,9 +96,11 @@ def _score(name: str, groups: Sequence[Sequence[Candidate]]) -> Mapping[str, flo
             [pass_at_k_s(len(v), int(v.sum()), n, SOME) for v in values]
         )
     if n > 1 and any(c.logprob for group in groups for c in group):
+        likely = [_per_token(group) for group in groups]
         found["best_by_logprob"] = _mean(
-            [best_of_k(v, _per_token(g), n) for v, g in zip(values, groups, strict=True)]
+            [best_of_k(v, u, n) for v, u in zip(values, likely, strict=True)]
         )
+        found["relative_gap"] = gap(values, top_share(0.25, likely)).relative.value
     return found
 
 

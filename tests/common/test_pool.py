@@ -32,7 +32,9 @@ def test_by_hand() -> None:
     assert found["logprob"] == pytest.approx(-3.5)
     assert found["logprob_per_token"] == pytest.approx(-3.5 / 4)
     assert found["answer_entropy"] == pytest.approx(math.log(2) / 2)  # b gave no answer, twice
-    assert found["correct"] == {"pass@1": 0.25, "pass@2": 0.5, "best_by_logprob": 0.0}
+    # The right one of a is the less likely: its quarter keeps the wrong one.
+    assert found["correct"] == {"pass@1": 0.25, "pass@2": 0.5, "best_by_logprob": 0.0,
+                                "relative_gap": -0.5}  # fmt: skip
     wer = {"mean": 0.3, "highest": 0.4, "lowest": 0.2, "spread": 0.1}
     assert found["wer"] == pytest.approx(wer)
     assert figures([]) == {}
@@ -42,7 +44,7 @@ def test_by_hand() -> None:
 def test_more_samples_show_pass_at_k_s() -> None:
     pool = [said("a", str(i), scores={"correct": float(i < 3)}) for i in range(6)]
     assert set(figures(pool)["correct"]) == {"pass@1", "pass@2", "pass@4", "pass@6", "pass@6-4",
-                                             "best_by_logprob"}  # fmt: skip
+                                             "best_by_logprob", "relative_gap"}  # fmt: skip
     assert figures(pool)["correct"]["pass@6-4"] == 0
 
 

@@ -56,7 +56,7 @@ def test_two_arms_side_by_side(place: Path) -> None:
         assert change["win"] + change["tie"] + change["lose"] == pytest.approx(1)
         assert change["interval"]["n"] == 3
     table = (place / "table" / "table.md").read_text()
-    assert table.count("| golden |") == table.count("| both |") == 4
+    assert table.count("| golden |") == table.count("| both |") == 6  # overview, four metrics, cost
     assert json.loads((place / "table" / "table.json").read_text()) == found["arms"]
     assert (place / "table" / "wer.svg").read_text().startswith("<svg")
     # Both proposed from the starter: remembered, once for each unit of work.

@@ -10,6 +10,7 @@ import pytest
 
 from common.budget import Budget, spent
 from common.errors import UserError
+from common.policies.local import HFPolicy
 from common.records import Candidate, Round, Task
 from common.store import Store
 from tests.common.tiny import context
@@ -80,10 +81,38 @@ def test_methods_side_by_side(home: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert both["sampled_tokens"] == one["sampled_tokens"] > 0  # proposed once
     assert both["trained_tokens"] > one["trained_tokens"] > 0
     table = (home / "table" / "table.md").read_text()
+    assert table.startswith("## overview") and "tokens trained" in table.splitlines()[2]
     assert "## accuracy" in table and "## strict" in table and "## cost" in table
     assert (home / "table" / "accuracy.svg").exists()
     code, again, said = upspiral(monkeypatch, *command)
     assert again == told and "[1/4]" not in said
+
+
+def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, whole, said = improve(home, monkeypatch, "--rounds", "2", "--name", "whole")
+    assert code == 0, said
+    generate, calls = HFPolicy.generate, 0
+
+    def broken(self: HFPolicy, *args: Any, **kw: Any) -> list[Candidate]:
+        nonlocal calls
+        calls += 1
+        if calls == 4:  # the starter was measured, round 1 is under way
+            raise KeyboardInterrupt
+        return generate(self, *args, **kw)
+
+    monkeypatch.setattr(HFPolicy, "generate", broken)
+    code, told, said = improve(home, monkeypatch, "--rounds", "2", "--name", "cut")
+    assert code == 130 and told["run"] == "cut" and "upspiral runs resume cut" in said
+    code, told, said = upspiral(monkeypatch, "runs", "resume", "cut")
+    assert code == 0, said
+
+    def figures(run: dict[str, Any]) -> Any:
+        rounds = [{k: v for k, v in r.items() if k != "seconds"} for r in run["rounds"]]
+        return rounds, run["test"], run["sampled_tokens"], run["trained_tokens"]
+
+    assert figures(told) == figures(whole)
 
 
 def test_a_budget_ends_a_run_before_it_is_passed() -> None:
@@ -108,9 +137,10 @@ def test_measuring_counts_both_readings(home: Path) -> None:
     )
     assert first == second  # the same random numbers each round
     assert first.keys() == {"accuracy", "strict", "finished", "length", "logprob", "pass@3",
-                            "best_by_logprob", "distinct_n", "answer_entropy"}  # fmt: skip
+                            "strict_pass@3", "best_by_logprob", "distinct_n",
+                            "answer_entropy"}  # fmt: skip
     assert first["pass@3"].value >= first["accuracy"].value >= first["strict"].value
-    assert first["length"].better == "neither" and first["pass@3"].better == "higher"
+    assert first["length"].better == "neither" and first["strict_pass@3"].better == "higher"
 
 
 def test_accuracy_by_hand(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from common.errors import UserError
 from common.records import Task
 from text.answers import correct, flexible, kind_of, strict
 from text.prompts import FAMILIES, prompted, question, template
-from text.tasks import NAMES, load
+from text.tasks import NAMES, load, published
 from text.tasks.arithmetic import LANGUAGES, problem, templates
 from text.tasks.countdown import evaluate, find, reaches
 from text.tasks.logic import NOUNS
@@ -240,6 +241,21 @@ def test_broken_files_and_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(datasets, "load_dataset", closed)
     with pytest.raises(UserError, match=r"openai/gsm8k cannot be loaded .*--task gsm8k:FOLDER"):
         load("gsm8k")
+
+
+def test_the_hub_is_read_as_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's own loader on a folder, which it treats as it does a data set on the hub."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for stem in ("train", "test"):
+        rows = [{"question": f"{stem} {i}?", "answer": f"#### {i}"} for i in range(20)]
+        (folder / f"{stem}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    here = replace(published.SOURCES["gsm8k"], hub=str(folder), parts=("",))
+    monkeypatch.setitem(published.SOURCES, "gsm8k", here)  # type: ignore[arg-type]
+    tasks = load("gsm8k", train=30, dev=30, test=30)
+    assert len(tasks) == 40 and len(split(tasks, "test")) == 20
+    assert tasks == load(f"gsm8k:{folder}", train=30, dev=30, test=30)
 
 
 def test_prompts_hold_the_examples_and_the_question() -> None:
