@@ -27,7 +27,7 @@ OWN = {
     "sharpening-dpo": ["kind=logprob", "exponent=1.5"],
     "meta-rewarding": ["judgements=2", "judge_tokens=12"],
     "pit": ["iterations=1", "rollouts=8", "steps=1"],
-    "language-imbalance": [],
+    "language-imbalance": ["answers=3"],
 }
 SHOWS = {
     "dive": "outliers",
@@ -36,13 +36,27 @@ SHOWS = {
     "sharpening-sft": "answer_coverage",
     "sharpening-dpo": "log_coverage",
     "meta-rewarding": "judge_training",
+    "language-imbalance": "off_target",
 }
+WEAK = ("smart", "meta-rewarding", "language-imbalance")
+"""What they ask for is beyond a model of 14 words, so there may be nothing to learn."""
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("UPSPIRAL_HOME", str(tmp_path / "home"))
     return tmp_path
+
+
+def bilingual(folder: Path) -> str:
+    """A task of which half the questions are said to be Spanish."""
+    path = folder / "both.jsonl"
+    rows = [
+        {"prompt": f"say twice {i}", "answer": "2", "language": "es" if i % 2 else "en"}
+        for i in range(60)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return f"jsonl:{path}"
 
 
 def words(settings: list[str]) -> list[str]:
@@ -53,9 +67,13 @@ def words(settings: list[str]) -> list[str]:
 def test_it_runs_and_says_what_it_did(
     home: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    work = task(home)
+    if name == "language-imbalance":
+        pytest.importorskip("lingua")
+        work = bilingual(home)
     code, told, said = upspiral(
         monkeypatch, "improve", "--recipe", "tiny", "--method", name, "--model",
-        str(checkpoint(home / "model")), "--task", task(home), "--name", "m", "--rounds", "1",
+        str(checkpoint(home / "model")), "--task", work, "--name", "m", "--rounds", "1",
         *words([*SET, *OWN[name]]),
     )  # fmt: skip
     assert code == 0, said
@@ -67,7 +85,7 @@ def test_it_runs_and_says_what_it_did(
     notes = store.rounds("m")[1].notes
     if name in SHOWS:
         assert SHOWS[name] in notes["select"], notes
-    if name not in ("smart", "meta-rewarding"):  # whose format a model of 14 words cannot keep
+    if name not in WEAK:
         assert told["trained_tokens"] > 0, notes
         assert store.rounds("m")[1].notes["learn"]["tokens"] > 0
     assert "Traceback" not in said and Path(told["report"]).exists()
@@ -128,6 +146,7 @@ def test_preferences_of_a_file_teach_pit(home: Path, monkeypatch: pytest.MonkeyP
         ("sharpening-dpo", {"exponent": 1.0}, "exponent"),
         ("meta-rewarding", {"judgements": 1}, "judgements"),
         ("pit", {"data": "nothing.jsonl"}, "cannot read"),
+        ("language-imbalance", {}, "in several languages|nothing to learn across"),
     ],
 )
 def test_mistakes_are_named(home: Path, name: str, settings: dict[str, Any], says: str) -> None:
