@@ -205,7 +205,7 @@ def test_things_on_one_thing_stand_side_by_side() -> None:
 
 def test_a_row_that_fills_the_room_fits_into_it() -> None:
     shelves = [f"shelf-{k}" for k in range(5)]
-    sizes = {name: (1.0, 0.35, 1.9) for name in shelves}
+    sizes = dict.fromkeys(shelves, (1.0, 0.35, 1.9))
     row = said("repetition", *shelves, axis="x")
     scene = graph(row, said("against-wall", "shelf-2", wall="back"), room=Room(width=5.4, depth=4))
     found = solve(scene, sizes)
