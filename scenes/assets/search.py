@@ -102,7 +102,7 @@ def _is(model: Model, said: Sequence[str], names: Sequence[frozenset[str]]) -> f
     if not names:
         return 0.0
     own = head(model.name)
-    mine = {"-".join(own[-count:]) for count in (1, 2, 3) if len(own) >= count}
+    mine = {*compounds(own), "".join(own[-2:])}
     for order, kinds in enumerate(names):
         if kinds & mine:
             # "coffee table" as a compound is surer than "table", and itself than a synonym.

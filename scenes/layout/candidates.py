@@ -124,7 +124,10 @@ def _slots(
     """Where a relation over a group would have asset ``i``, as far as the others say."""
     others = [k for k in members if k != i and k in placed]
     if not others:
-        return []
+        # The first of a row or grid: in the middle, turned to any side.
+        turns = torch.tensor([[0.0, 0.0, yaw] for yaw in QUARTERS])
+        rows = said.kind in ("repetition", "grid")
+        return [turns.expand(p.yaw.shape[0], -1, -1)] if rows else []
     place = members.index(i)
     options = settings(said)
     if said.kind in ("around", "rotation") and place < len(members) - 1 and members[-1] in placed:

@@ -27,6 +27,9 @@ COLLIDES = 1e-3
 """Share of the smaller box inside another from which two assets collide."""
 TALL, WIDE = 1.4, 0.7
 """Furniture of this height, or this much wider than deep, stands at a wall if nothing is said."""
+ROWS = ("repetition", "grid")
+CENTRAL = 20.0
+"""How much more the middle of a row or grid is drawn to the middle of the scene."""
 CEILING = 2.4
 """Metres above the floor, from where on the top of what hangs is taken to touch the ceiling."""
 LOOSE = frozenset({"left-of", "right-of", "on", "above", "proximity", "distance", "keep-clear"})
@@ -113,6 +116,10 @@ class Problem:
         hosts = [s.host for s in self.supports]
         self.children = [[k for k, h in enumerate(hosts) if h == i] for i in range(self.count)]
         self.siblings = self._siblings()
+        self.central = torch.ones(self.count)
+        for row in graph.relations:
+            if row.kind in ROWS:  # its ends are far from its middle
+                self.central[self.index[row.assets[len(row.assets) // 2]]] = CENTRAL
         hung = [name in self.lifts and self._below_ceiling(name) for name in self.ids]
         loose = [s.host < 0 and s.z == 0 for s in self.supports]
         said = [{graph.relations[n].kind for n in found} for found in self.by_asset]
@@ -234,12 +241,13 @@ class Problem:
     def habits(self, p: Poses) -> Tensor:
         """What is left to taste (B, N): facing the viewer, the middle, cupboards at a wall.
 
-        What stands on one thing stands side by side, so that nothing hides the rest.
+        What stands on one thing, or has something between it, stands side by side, so that
+        nothing hides the rest.
         """
         # Askew is worse than turned by a quarter.
         turned = (1 - p.yaw.cos()) / 2 + (1 - (4 * p.yaw).cos()) / 4
         scale = 3.0 if self.walls is None else max(self.walls.x, self.walls.y)
-        far = p.plan.square().sum(-1) / scale**2
+        far = self.central * p.plan.square().sum(-1) / scale**2
         a, b = self.siblings
         if len(a):
             across, reach = p.plan[..., 0], p.reach[..., 0]
@@ -345,8 +353,10 @@ class Problem:
         return both[:, 0], both[:, 1]
 
     def _siblings(self) -> tuple[Tensor, Tensor]:
-        """Pairs that stand on the same thing."""
+        """Pairs that stand on the same thing, or have something between them."""
         pairs = [(a, b) for found in self.children for n, a in enumerate(found) for b in found[:n]]
+        between = [r.assets for r in self.graph.relations if r.kind == "between"]
+        pairs += [(self.index[b], self.index[c]) for _, b, c in between]
         both = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2)
         return both[:, 0], both[:, 1]
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from scenes.graph import Layout, SceneGraph, Surface
 from scenes.layout.candidates import guesses
-from scenes.layout.problem import Free, Problem
+from scenes.layout.problem import ROWS, Free, Problem
 from scenes.relations import KINDS, Scores
 from scenes.relations.boxes import Poses
 
@@ -174,6 +174,11 @@ def _order(problem: Problem) -> list[int]:
                 waits[k].add(members[-1])
         elif said.kind == "between":
             waits[members[0]].update(members[1:])
+        elif said.kind in ROWS:
+            # From its middle a row grows to both sides; from its end it may run out of the room.
+            middle = members[len(members) // 2]
+            for k in members:
+                waits[k] |= {middle} - {k}
     for i, support in enumerate(problem.supports):
         if support.host >= 0:
             waits[i].add(support.host)

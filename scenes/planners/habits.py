@@ -39,12 +39,7 @@ def habits(cast: Cast, relations: Sequence[Relation], kind: str, room: bool) -> 
 def _turned(cast: Cast, relations: Sequence[Relation]) -> list[Relation]:
     """Nobody sits before the back of a television: it looks back at the first who looks at it."""
     heads = {i: g.head for g in cast.groups for i in g.ids}
-    rows = {a for r in relations if r.kind in ("repetition", "grid") for a in r.assets}
-    watched = {
-        r.assets[1]: r.assets[0]
-        for r in reversed(relations)
-        if r.kind == "facing" and r.assets[0] not in rows
-    }
+    watched = {r.assets[1]: r.assets[0] for r in reversed(relations) if r.kind == "facing"}
     return [say("facing", s, by, weight=0.5) for s, by in watched.items() if heads[s] in SCREENS]
 
 
@@ -56,8 +51,9 @@ def _walled(cast: Cast, relations: Sequence[Relation]) -> list[Relation]:
     found: list[Relation] = []
     for group in cast.groups:
         if group.head in AT_WALLS and not placed & set(group.ids):
-            # What stands in a row goes where one of it goes.
-            ids = group.ids[:1] if rows & set(group.ids) else group.ids
+            # What stands in a row goes where its middle goes.
+            middle = group.ids[len(group.ids) // 2]
+            ids = (middle,) if rows & set(group.ids) else group.ids
             found += [say("against-wall", i, weight=0.5) for i in ids]
             cast.notes.append(f"{group.phrase.what}: put against a wall")
     return found

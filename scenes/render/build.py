@@ -58,10 +58,10 @@ def place_block(
 def room(width: float, depth: float, height: float) -> None:
     """A wooden floor and three walls around the origin; the side of the camera stays open.
 
-    The floor goes on towards the camera, so that its edge is out of the picture.
+    The floor goes on to the sides and towards the camera, so that its edge is out of the picture.
     """
     thick = 0.1
-    floor = box("floor", (width + 2 * thick, 2 * depth + thick, thick), (0, -depth / 2, -thick))
+    floor = box("floor", (width + 2 * depth, 2 * depth + thick, thick), (0, -depth / 2, -thick))
     floor.data.materials.append(planks())
     paint = plain("wall", (0.74, 0.70, 0.64), 0.9)
     trim = plain("skirting", (0.8, 0.79, 0.77), 0.5)

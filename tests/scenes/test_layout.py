@@ -203,6 +203,15 @@ def test_things_on_one_thing_stand_side_by_side() -> None:
     assert all(b - a > 0.9 * SIZES["book-1"][0] for a, b in pairwise(across))
 
 
+def test_a_row_that_fills_the_room_fits_into_it() -> None:
+    shelves = [f"shelf-{k}" for k in range(5)]
+    sizes = dict.fromkeys(shelves, (1.0, 0.35, 1.9))
+    row = said("repetition", *shelves, axis="x")
+    scene = graph(row, said("against-wall", "shelf-2", wall="back"), room=Room(width=5.4, depth=4))
+    found = solve(scene, sizes)
+    assert found.scores.failing == [] and found.collisions == () and found.outside == ()
+
+
 def test_a_layout_is_scored_whoever_made_it() -> None:
     scene = graph(said("on", "lamp", "cabinet"), said("left-of", "cabinet", "sofa"))
     surfaces = {"cabinet": [Surface(x=(-0.4, 0.4), y=(-0.2, 0.2), z=0.8)]}

@@ -79,7 +79,8 @@ CASES: dict[str, str] = {
         "right-of(armchair, sofa); proximity(armchair, sofa, distance=1.0)"
     ),
     "a row of three desks facing a blackboard": (
-        "repetition(desk-1, desk-2, desk-3, axis=x); facing(desk-2, blackboard)"
+        "repetition(desk-1, desk-2, desk-3, axis=x); facing(desk-2, blackboard); "
+        "facing(blackboard, desk-2)"
     ),
     "a bedroom with a bed": "against-wall(bed)",
     "Two armchairs facing each other": (
