@@ -149,7 +149,9 @@ def render(page: Page) -> str:
         figures=[_figure(name, page.rounds) for name in names],
         learned=_learned(page.rounds),
         pools=_pools(page.rounds),
-        pooled=_pool_figures(page.rounds),
+        pooled=_curves(page.rounds, _pools(page.rounds)),
+        selection=_selection(page.rounds),
+        selected=_curves(page.rounds, _selected(page.rounds)),
         tests=_tests(page.tests),
         extra=page.extra,
         samples=[
@@ -181,12 +183,25 @@ def _measured(rounds: Sequence[Round], names: Sequence[str]) -> dict[str, list[d
 
 def _learned(rounds: Sequence[Round]) -> dict[str, list[Any]]:
     """What learning recorded (losses, margins, accuracy): name → value of each round, or None."""
-    return _aligned([{k: v for k, v in r.notes.items() if k != "pool"} for r in rounds])
+    shown = ("pool", "select")
+    return _aligned([{k: v for k, v in r.notes.items() if k not in shown} for r in rounds])
 
 
 def _pools(rounds: Sequence[Round]) -> dict[str, list[Any]]:
     """What each round's candidates showed (:mod:`common.monitors.pool`), as :func:`_learned`."""
     return _aligned([r.notes.get("pool", {}) for r in rounds])
+
+
+def _selected(rounds: Sequence[Round]) -> dict[str, list[Any]]:
+    """What the select stage noted (:class:`common.records.Lessons`), as :func:`_learned`."""
+    return _aligned([r.notes.get("select", {}) for r in rounds])
+
+
+def _selection(rounds: Sequence[Round]) -> dict[str, list[Any]]:
+    """As :func:`_selected`, with what it said in words."""
+    notes = [r.notes.get("select", {}) for r in rounds]
+    words = list(dict.fromkeys(n for one in notes for n, v in one.items() if isinstance(v, str)))
+    return {**_selected(rounds), **{name: [one.get(name) for one in notes] for name in words}}
 
 
 def _aligned(notes: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -256,13 +271,13 @@ def _figure(name: str, rounds: Sequence[Round]) -> str:
         return _svg(figure)
 
 
-def _pool_figures(rounds: Sequence[Round]) -> list[str]:
-    """A curve for each figure of the pools; those of one score share their axes, as inline SVG."""
+def _curves(rounds: Sequence[Round], figures: Mapping[str, Sequence[Any]]) -> list[str]:
+    """A curve for each of ``figures``; those of one group share their axes, as inline SVG."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    groups: dict[str, dict[str, list[Any]]] = {}
-    for name, values in _pools(rounds).items():
+    groups: dict[str, dict[str, Sequence[Any]]] = {}
+    for name, values in figures.items():
         group, _, line = name.partition("/")
         groups.setdefault(group, {})[line] = values
     drawn = []

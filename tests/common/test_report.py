@@ -207,6 +207,15 @@ def test_nothing_breaks_out() -> None:
     )
 
 
+def test_what_a_selector_noted_is_shown_and_drawn() -> None:
+    notes = {"select": {"threshold": 0.25, "judge": "stopped <here>", "scan": [1, 2]}}
+    rounds = [Round(0, True, "a"), Round(1, True, "b", notes=notes)]
+    text = render(page(rounds=rounds, tests={}))
+    assert "<h2>Selection</h2>" in text and "<h2>Learning</h2>" not in text
+    words = Elements(text).words
+    assert "stopped <here>" in words and "0.25" in words and words.count("threshold") >= 2
+
+
 def test_empty_run_and_writing(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     write(page(rounds=[], tests={}), path)

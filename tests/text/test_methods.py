@@ -133,6 +133,16 @@ def test_preferences_of_a_file_teach_pit(home: Path, monkeypatch: pytest.MonkeyP
     )  # fmt: skip
     assert code == 0, said
     assert {p.source for p in Store().preferences("m", 1)} == {"file"}
+    code, told, said = upspiral(
+        monkeypatch, "refine", "--run", "m", "say twice 3", "--steps", "3", "--temperature", "0.9"
+    )
+    assert code == 0, said
+    gaps = [step["gap"] for step in told["steps"]]
+    assert gaps[0] is None and 1 <= len(gaps) <= 4
+    assert all(gap > 0 for gap in gaps[1:-1])  # the first that is not ends it
+    assert sum(step["best"] for step in told["steps"]) == 1
+    code, _, said = upspiral(monkeypatch, "refine", "--run", "none", "say twice 3")
+    assert code == 2 and "no run of pit" in said
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,12 @@ domain = Domain(
             "upspiral text gap --task arithmetic --model smollm2 --out gap",
             "text.commands.gap:Gap",
         ),
+        "refine": Command(
+            "answer a question and improve the answer, with a run of PIT",
+            'upspiral text refine --run last --steps 4 "A shelf holds 12 books. 5 are lent out. '
+            'How many are left?"',
+            "text.commands.refine:Refine",
+        ),
         "solve": Command(
             "answer a question with a run's policy or any model",
             'upspiral text solve --run last "A shelf holds 12 books. 5 are lent out. How many are '
