@@ -34,7 +34,7 @@ class Improve:
     """
 
     recipe: str = "starter"
-    """starter (meant for twenty minutes), demo (for ten), tiny (seconds, to see that it runs), large
+    """starter (meant for twenty minutes), demo (ten), tiny (seconds, to see that it runs), large
     (a model of a billion parameters and more on a GPU)."""
     method: str | None = None
     """vanilla, and whatever text/methods.py names; or a class of yours, as my_method:Mine."""
