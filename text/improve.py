@@ -41,11 +41,11 @@ class ImproveConfig:
     task: str = "arithmetic"
     model: str = "smollm2"
     """smollm2, a run, a folder, or a hub name."""
-    rounds: int = 3
-    train: int = 200
+    rounds: int = 2
+    train: int = 128
     """Questions that are practised on."""
-    dev: int = 100
-    test: int = 200
+    dev: int = 80
+    test: int = 150
     samples: int = 8
     """Answers to each question and round."""
     measured: int = 4
@@ -96,13 +96,13 @@ class ImproveConfig:
 
 
 def starter() -> ImproveConfig:
-    """Three rounds of the starter model: about twenty minutes on two free cores."""
+    """Two rounds of the starter model, to fit into twenty minutes of two free cores."""
     return ImproveConfig()
 
 
 def demo() -> ImproveConfig:
-    """One small round: at most ten minutes."""
-    return ImproveConfig(rounds=1, train=96, dev=50, test=100, measured=2)
+    """One small round, to fit into ten minutes."""
+    return ImproveConfig(rounds=1, train=64, dev=50, test=100, measured=2)
 
 
 def tiny() -> ImproveConfig:

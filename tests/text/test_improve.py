@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from common.budget import Budget, spent
 from common.errors import UserError
 from common.policies.local import HFPolicy
-from common.records import Candidate, Round, Task
+from common.records import Candidate, Task
 from common.store import Store
 from tests.common.tiny import context
 from tests.text.tiny import checkpoint, task, upspiral
@@ -113,17 +112,6 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
         return rounds, run["test"], run["sampled_tokens"], run["trained_tokens"]
 
     assert figures(told) == figures(whole)
-
-
-def test_a_budget_ends_a_run_before_it_is_passed() -> None:
-    def turn(index: int, sampled: int, trained: float) -> Round:
-        notes = {"pool": {"sampled_tokens": sampled}, "learn": {"tokens": trained}}
-        return Round(index, True, "s", notes=notes if index else {})
-
-    history = [turn(0, 0, 0), turn(1, 100, 50.0), turn(2, 100, 80.0)]
-    assert spent(history) == (200, 130) and spent(history).total == 330
-    assert not Budget(510)(history) and Budget(509)(history)
-    assert not Budget(1)([]) or Budget(1)(history[:2])
 
 
 def test_measuring_counts_both_readings(home: Path) -> None:

@@ -34,13 +34,13 @@ class Improve:
     """
 
     recipe: str = "starter"
-    """starter (about twenty minutes), demo (minutes), tiny (seconds, to see that it runs), large
+    """starter (meant for twenty minutes), demo (ten), tiny (seconds, to see that it runs), large
     (a model of a billion parameters and more on a GPU)."""
     method: str | None = None
     """vanilla, and whatever text/methods.py names; or a class of yours, as my_method:Mine."""
     task: str | None = None
     """arithmetic, arithmetic-multilingual, countdown, logic, with settings as in
-    arithmetic:steps=1-2,level=1; gsm8k, math, svamp, asdiv, mgsm from the hub, or from files as in
+    arithmetic:steps=1-2,level=2; gsm8k, math, svamp, asdiv, mgsm from the hub, or from files as in
     gsm8k:FOLDER; jsonl:FILE with prompt and answer."""
     model: str | None = None
     """smollm2, a run of text, a folder, or a hub name."""

@@ -1,6 +1,6 @@
 """Tasks by name: generated ones, and data sets from a hub or a file, with train, dev and test.
 
-    load("arithmetic:steps=1-2,level=1", seed=0, train=200, dev=100, test=200)
+    load("arithmetic:steps=1-2,level=2", seed=0, train=200, dev=100, test=200)
     load("gsm8k", ...)    load("gsm8k:/data/gsm8k", ...)    load("jsonl:my.jsonl", ...)
 
 A task's prompt is its bare question; :mod:`text.prompts` puts examples around it. ``meta`` says the

@@ -103,7 +103,7 @@ def load(
     seed: int,
     sizes: Mapping[Split, int],
     languages: Sequence[str] = ("en",),
-    steps: Sequence[int] = (1, 2),
+    steps: Sequence[int] = (1,),
     level: int = 1,
 ) -> list[Task]:
     """``sizes`` tasks of each split, languages and step counts in turn, no question twice.
