@@ -335,20 +335,28 @@ class BStar:
     """Temperature and threshold by balance on dev; online supervised learning.
 
     One of ``temperatures`` and a ``threshold`` are the fixed setting that the paper compares with.
+    ``process`` is a reward model of solutions up to a step: a folder or a hub name.
     """
 
     temperatures: str = ",".join(f"{t:g}" for t in TEMPERATURES)
     threshold: str = "scan"
     keep: float = N_STAR
     n_star: int = N_STAR
+    process: str = ""
 
     def loop(self, parts: Parts) -> Loop:
         temperatures = numbers("temperatures", self.temperatures)
         levels = numbers("threshold", self.threshold) if self.threshold != "scan" else THRESHOLDS
         train = parts.split("train")
+        judges = [parts.judge]
+        if self.process:
+            from common.learners.reward import RewardModel
+            from text.process import ProcessReward
+
+            judges.append(ProcessReward(RewardModel.load(self.process, parts.policy)))
         propose = Balanced(
             parts.split("dev"),
-            [parts.judge],
+            judges,
             parts.sample,
             temperatures,
             levels,
@@ -358,7 +366,8 @@ class BStar:
             first=train[0].id,
         )
         select = AboveThreshold(n_star=self.n_star)
-        return parts.loop(propose=propose, select=select, learn=parts.sft(online=True))
+        learn = parts.sft(online=True)
+        return parts.loop(propose=propose, judge=judges, select=select, learn=learn)
 
 
 def numbers(name: str, text: str) -> tuple[float, ...]:

@@ -20,7 +20,7 @@ Deviations: the rubric and the meta-judge's question are in words of our own; ti
 without a score are left out of the ratings and the mean; N is smaller. The paper first teaches the
 judge on human evaluations, which none of these models has seen.
 
-    upspiral text improve --method meta-rewarding --task x-alpaca --model Qwen/Qwen2.5-7B-Instruct
+    upspiral text improve --method meta-rewarding --task gsm8k --model Qwen/Qwen2.5-7B-Instruct
 """
 
 from __future__ import annotations

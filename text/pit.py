@@ -227,10 +227,13 @@ class Curriculum:
         start = stage("sft", base, lambda: self.sft.learn(base, taught(pairs), ctx))
         first = references_of(pairs)
         stage("first", base, lambda: self._reinforced(base, gap, first, start, ctx))
-        second = self._own(base, pairs, ctx)
+        second, drawn = self._own(base, pairs, ctx)
         stage("second", base, lambda: self._reinforced(base, gap, second, start, ctx))
-        tokens = sum(value for name, value in figures.items() if name.endswith("_tokens"))
-        return {**figures, "tokens": tokens, "pairs": float(len(pairs))}
+        parts = ("gap", "sft", "first", "second")
+        tokens = sum(figures.get(f"{part}_tokens", 0.0) for part in parts)
+        sampled = drawn + sum(figures.get(f"{part}_sampled_tokens", 0.0) for part in parts)
+        counts = {"tokens": tokens, "sampled_tokens": sampled, "pairs": float(len(pairs))}
+        return {**figures, **counts}
 
     def _reinforced(
         self,
@@ -253,8 +256,9 @@ class Curriculum:
 
     def _own(
         self, policy: HFPolicy, pairs: Sequence[Preference], ctx: Context
-    ) -> dict[str, tuple[str, str]]:
-        """By the prompt that asks to improve it: a prompt and an answer of the policy's own."""
+    ) -> tuple[dict[str, tuple[str, str]], int]:
+        """By the prompt that asks to improve it a prompt and an answer of the policy's own, and the
+        tokens that drawing the answers took."""
         prompts = list(dict.fromkeys(p.prompt for p in pairs))[: self.references]
         tasks = [Task(identity("pit", prompt), prompt) for prompt in prompts]
         drawn = policy.generate(
@@ -264,10 +268,11 @@ class Curriculum:
             temperature=self.rl.temperature,
             max_new_tokens=self.rl.max_new_tokens,
         )
-        return {
+        found = {
             improve_prompt(task.prompt, c.output): (task.prompt, c.output)
             for task, c in zip(tasks, drawn, strict=True)
         }
+        return found, sum(c.tokens for c in drawn)
 
 
 def taught(pairs: Sequence[Preference]) -> Lessons:

@@ -87,7 +87,9 @@ class PPO(RewardLearner):
         ``kl`` (nats a completion, from the reference), ``entropy`` (nats a decision),
         ``clip_fraction``, ``value_loss``, ``explained_variance`` (of the returns, by the critic
         before it learnt from them), ``loss``; ``reward_first`` and ``loss_first`` of the first
-        iteration; ``pairs``, ``iterations`` and ``steps`` (of the optimiser).
+        iteration; ``pairs``, ``iterations`` and ``steps`` (of the optimiser); the
+        ``sampled_tokens`` of all rollouts, and the ``tokens`` that were learnt from, prompts and
+        every epoch counted.
         """
         prompts = prompts_of(lessons)
         pairs = float(len(lessons.preferences))
@@ -122,6 +124,7 @@ class PPO(RewardLearner):
             "pairs": pairs,
             "iterations": float(self.iterations),
             "steps": float(run.steps),
+            **{name: sum(log[name] for log in run.logs) for name in ("sampled_tokens", "tokens")},
         }
 
 
@@ -170,6 +173,9 @@ class _Run:
             self.scale = (0.0, 1.0) if plain else (float(mean), float(spread))
         past, figures = self.judge(rollouts, rewards)
         figures |= self.learn(rollouts, past)
+        sampled = sum(map(len, rollouts.completion_ids))
+        learnt = self.config.epochs * (sampled + sum(map(len, rollouts.prompt_ids)))
+        figures |= {"sampled_tokens": float(sampled), "tokens": float(learnt)}
         if not all(map(math.isfinite, figures.values())):
             raise UserError(
                 f"the ppo loss is not finite in iteration {self.iteration + 1}",

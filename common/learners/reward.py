@@ -114,7 +114,7 @@ class RewardModel:
         """Train on ``preferences``; nothing is done when there are none.
 
         Returns ``loss``, ``reward_accuracy`` and ``reward_margin`` of the last tenth of the
-        steps, ``loss_first`` of the first, ``pairs`` and ``steps``.
+        steps, ``loss_first`` of the first, ``pairs``, ``steps`` and ``tokens``.
         """
         how = self.training
         with self.tokens.conditioned(""):
@@ -149,7 +149,8 @@ class RewardModel:
                 self.model.zero_grad(set_to_none=True)
                 self.model.eval()
         figures = data.summary(logs, {"accuracy": "reward_accuracy", "margin": "reward_margin"})
-        return figures | {"pairs": float(len(rows))}
+        lengths = [len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows]
+        return figures | {"pairs": float(len(rows)), "tokens": data.tokens_seen(lengths, how)}
 
     @torch.inference_mode()
     def score(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:

@@ -93,6 +93,7 @@ def test_the_curriculum_and_its_resumption(tmp_path: Path) -> None:
     expected = CURRICULUM.learn(whole, lessons, context(tmp_path / "a"))
     for name in ("gap_loss", "sft_loss", "first_kl", "second_reward"):
         assert name in expected
+    assert expected["sampled_tokens"] >= 32 and expected["tokens"] > expected["first_tokens"] > 0
     assert expected["pairs"] == 16 and expected["first_iterations"] == 2
     assert whole.policy.fingerprint() != tiny_policy().fingerprint()
 
