@@ -1,8 +1,8 @@
 """The skills of SceneCraft: relations and arrangements whose source a library may hold.
 
-A :class:`common.skills.SkillLibrary` of scenes holds, for each name in :data:`RELATIONS`, the score
-of a relation, and for each in :data:`~scenes.planners.sayings.HABITS` what a phrase means. It starts
-from the paper's published forms (:mod:`scenes.published`) or from this project's own, and
+A :class:`common.skills.SkillLibrary` of scenes holds the score of each relation in
+:data:`RELATIONS`, and what each phrase of :mod:`scenes.planners.sayings` means. It starts from the
+paper's published forms (:mod:`scenes.published`) or from this project's own, and
 :mod:`scenes.learn` changes it. ::
 
     with using(library):
