@@ -16,8 +16,8 @@ from scenes.graph import Asset, Relation, SceneGraph
 from scenes.layout import score, solve
 from scenes.layout.elsewhere import values
 from scenes.mutate import changed, changes
-from scenes.planners.sayings import HABITS
 from scenes.planners.rules import Rules
+from scenes.planners.sayings import HABITS
 from scenes.relations import KINDS
 from scenes.relations.skills import stand
 from scenes.skills import RELATIONS, SAMPLES, known, library, opened, sources, starting, using
