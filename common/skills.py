@@ -225,12 +225,14 @@ class SkillLibrary:
     def restore(self, folder: Path) -> None:
         """Put in use exactly what :meth:`save` wrote; it passed its examples when it was taken."""
         rows = json.loads((folder / "skills.json").read_text(encoding="utf-8"))
-        skills = [Skill(**{**row, "examples": tuple(row["examples"])}) for row in rows]
+        self.put([Skill(**{**row, "examples": tuple(row["examples"])}) for row in rows])
+
+    def put(self, skills: Sequence[Skill]) -> None:
+        """Put in use exactly these, for whose sources the caller vouches: no example is run."""
         meanings = {s.name: self._meaning(s) for s in skills if not self._knows(s)}
         with self.database.write() as connection:
-            connection.execute(
-                sa.delete(heads).where(heads.c.name.not_in([s.name for s in skills]))
-            )
+            names = [s.name for s in skills]
+            connection.execute(sa.delete(heads).where(heads.c.name.not_in(names)))
             for skill in skills:
                 self._put(connection, skill, meanings.get(skill.name))
 

@@ -16,7 +16,7 @@ removed from the full system by itself, so that each costs what it costs.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from common.errors import UserError
@@ -30,7 +30,7 @@ from scenes.craft import CraftConfig, craft
 from scenes.critics import Staged
 from scenes.dress import Dressed, dress
 from scenes.graph import Placement, SceneGraph, Surface
-from scenes.layout import score
+from scenes.layout import SolverConfig, score
 from scenes.layout.solve import Solution
 from scenes.planners import Planner
 from scenes.render.views import view
@@ -52,28 +52,47 @@ class Answer:
     refused: str = ""
 
 
-def answer(query: Query, arm: Arm, index: Index, planner: Planner, seed: int = 0) -> Answer:
-    """Make a scene of a query as an arm does, and judge it.
+@dataclass
+class Bench:
+    """What answers queries. Texts of one plan are laid out once.
 
-    Libraries are the caller's: the relations that are registered now count.
+    The relations that are registered count: a library in use is the caller's matter, and so is a
+    bench for each.
     """
-    seed = int(identity("evaluate", seed, query.scene), 16) % 2**31
-    try:
-        plan = planner.plan(query.text)
-    except UserError as error:
-        nothing = judge(query.objects, query.constraints, [])
-        return Answer(nothing, None, 0.0, error.message)
-    graph = plan.graph
-    if arm in ("no-graph", "one-shot"):
-        graph = graph.model_copy(update={"relations": ()})
-    if arm == "one-shot":
-        staged, seconds = _scripted(graph, index), 0.0
-    else:
+
+    index: Index
+    planner: Planner
+    seed: int = 0
+    solver: SolverConfig = field(default_factory=SolverConfig)
+    _made: dict[str, tuple[Staged, float]] = field(default_factory=dict)
+
+    def answer(self, query: Query, arm: Arm) -> Answer:
+        """Make a scene of a query as an arm does, and judge it."""
+        try:
+            graph = self.planner.plan(query.text).graph
+        except UserError as error:
+            nothing = judge(query.objects, query.constraints, [])
+            return Answer(nothing, None, 0.0, error.message)
+        graph = graph.model_copy(update={"text": ""})
+        if arm in ("no-graph", "one-shot"):
+            graph = graph.model_copy(update={"relations": ()})
+        key = f"{arm} {query.scene} {graph.dump()}"
+        if key not in self._made:
+            self._made[key] = self._stage(graph, arm, query.scene)
+        staged, seconds = self._made[key]
+        room = staged.dressed.graph.room
+        found = judge(query.objects, query.constraints, items(staged), room)
+        return Answer(found, staged, seconds)
+
+    def _stage(self, graph: SceneGraph, arm: Arm, scene: str) -> tuple[Staged, float]:
+        if arm == "one-shot":
+            return _scripted(graph, self.index), 0.0
+        seed = int(identity("evaluate", self.seed, scene), 16) % 2**31
         steps = 1 if arm == "no-inner-loop" else CraftConfig.steps
-        made = craft(graph, index, config=CraftConfig(steps=steps, seed=seed))
-        staged, seconds = made.best.staged, made.seconds
-    found = judge(query.objects, query.constraints, items(staged), staged.dressed.graph.room)
-    return Answer(found, staged, seconds)
+        made = craft(
+            graph, self.index, config=CraftConfig(steps=steps, seed=seed, solver=self.solver)
+        )
+        return made.best.staged, made.seconds
 
 
 def items(staged: Staged) -> list[Item]:

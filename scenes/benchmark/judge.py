@@ -19,6 +19,7 @@ from scenes.benchmark.predicates import (
     PAIRS,
     PLACES,
     RINGS,
+    SEATED,
     THRESHOLDS,
     TOUCHING,
     Constraint,
@@ -159,7 +160,7 @@ def _holds(
     if c.kind in GROUPS:
         return GROUPS[c.kind](subjects, c)
     if c.kind in RINGS:
-        shares = shared_out(subjects, hosts)
+        shares = shared_out(subjects, hosts, SEATED[c.kind])
         return bool(shares) and all(RINGS[c.kind](mine, host) for host, mine in shares)
     if c.kind == "between":
         return len(hosts) == 2 and all(between(s, *hosts) for s in subjects)

@@ -117,14 +117,16 @@ def paired(
     return not cost[rows, columns].any()
 
 
-def shared_out(subjects: Sequence[Item], hosts: Sequence[Item]) -> list[tuple[Item, list[Item]]]:
-    """Each host with the subjects that are nearest to it, so many for each."""
+def shared_out(
+    subjects: Sequence[Item], hosts: Sequence[Item], fits: Callable[[Item, Item], bool]
+) -> list[tuple[Item, list[Item]]]:
+    """Each host with its share of the subjects: those that fit it, and then the nearest."""
     if not hosts or len(subjects) % len(hosts):
         return []
     from scipy.optimize import linear_sum_assignment
 
     seats = [h for h in hosts for _ in range(len(subjects) // len(hosts))]
-    cost = np.array([[gap(s.box, h.box) for h in seats] for s in subjects])
+    cost = np.array([[gap(s.box, h.box) + 1e3 * (not fits(s, h)) for h in seats] for s in subjects])
     rows, columns = linear_sum_assignment(cost)
     return [
         (h, [subjects[r] for r, k in zip(rows, columns, strict=True) if seats[k] is h])
@@ -236,12 +238,24 @@ def between(s: Item, a: Item, b: Item) -> bool:
 # One host, and those that belong to it
 
 
+def _at(s: Item, host: Item) -> bool:
+    """Close to it and looking at it."""
+    looks = s.box.meets(host.box) or s.box.off(host.box.middle) <= _radians("looks")
+    return looks and gap(s.box, host.box) <= THRESHOLDS["around"]
+
+
+def _at_side(s: Item, host: Item) -> bool:
+    """Beyond its left or its right side, and close."""
+    beyond = abs(host.box.local(s.box.middle)[0]) >= host.box.width / 2
+    return beyond and gap(s.box, host.box) <= THRESHOLDS["flank"]
+
+
+SEATED: Mapping[str, Callable[[Item, Item], bool]] = {"around": _at, "flank": _at_side}
+
+
 def _around(mine: Sequence[Item], host: Item) -> bool:
-    """Close, looking at it, and with no wide side left empty; in the host's own proportions."""
-    if not all(gap(s.box, host.box) <= THRESHOLDS["around"] for s in mine):
-        return False
-    if not all(s.box.meets(host.box) or s.box.off(host.box.middle) <= _radians("looks")
-               for s in mine):  # fmt: skip
+    """All at it, and no wide side left empty; in the host's own proportions."""
+    if not all(_at(s, host) for s in mine):
         return False
     if len(mine) < 3:
         return True
@@ -252,11 +266,10 @@ def _around(mine: Sequence[Item], host: Item) -> bool:
 
 
 def _flank(mine: Sequence[Item], host: Item) -> bool:
-    """Half of them on its left, half on its right, beyond its sides, and close."""
+    """Half of them at its left side, half at its right."""
     sides = [host.box.local(s.box.middle)[0] for s in mine]
-    beyond = all(abs(x) >= host.box.width / 2 for x in sides)
     even = abs(sum(x > 0 for x in sides) - len(sides) / 2) < 1
-    return beyond and even and all(gap(s.box, host.box) <= THRESHOLDS["flank"] for s in mine)
+    return even and all(_at_side(s, host) for s in mine)
 
 
 RINGS: Mapping[str, Callable[[Sequence[Item], Item], bool]] = {"around": _around, "flank": _flank}

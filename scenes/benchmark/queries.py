@@ -44,7 +44,7 @@ BUCKETS = ((3, 6, 0.4), (7, 15, 0.3), (16, 40, 0.2), (41, MAX_ASSETS, 0.1))
 COUNTS: dict[Split, int] = {"train": 20, "dev": 24, "test": 60}
 """Scenes of each split; SceneCraft learns from 20."""
 LEARNT = 15
-"""What train and dev scenes hold at most: the outer loop lays them out many times."""
+"""What scenes of the outer loop hold at most: it lays them out many times."""
 
 
 class Query(Strict):

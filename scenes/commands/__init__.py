@@ -43,10 +43,21 @@ domain = Domain(
             "upspiral scenes train clip --recipe tiny",
             "scenes.commands.training:TrainClip",
         ),
+        "learn": Command(
+            "the outer loop: learn a library of skills from queries",
+            "upspiral scenes learn --library lib",
+            "scenes.commands.learn:Learn",
+        ),
+        "evaluate": Command(
+            "the benchmark: the system, and the system without each of its parts",
+            "upspiral scenes evaluate --phrasings 1",
+            "scenes.commands.learn:Evaluate",
+        ),
         "control": Command(
             "depth, normal, segmentation and flow along a camera path, for video models",
             "upspiral scenes control room/scene.blend --camera orbit --out guide",
             "scenes.commands.control:Control",
         ),
     },
+    resume="scenes.commands.learn:resume",
 )

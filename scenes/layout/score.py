@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from scenes.graph import Layout, SceneGraph, Surface
+from scenes.layout.elsewhere import scored, walled
 from scenes.layout.problem import Problem
 from scenes.relations import Scores
 
@@ -19,6 +20,8 @@ def score(
     Raises:
         UserError: as :class:`~scenes.layout.problem.Problem` does.
     """
+    if (these := walled.get()) is not None:
+        return Scores(graph.relations, tuple(scored(these, graph, layout, surfaces)))
     there = [n for n, r in enumerate(graph.relations) if all(a in layout for a in r.assets)]
     left = graph.model_copy(
         update={

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from scenes.graph import Layout, SceneGraph, Surface
 from scenes.layout.candidates import guesses
+from scenes.layout.elsewhere import solved, values, walled
 from scenes.layout.problem import ROWS, Free, Problem
 from scenes.relations import KINDS, Scores
 from scenes.relations.boxes import Poses
@@ -78,6 +79,12 @@ def solve(
         UserError: as :class:`Problem` does.
     """
     begun = time.monotonic()
+    if (these := walled.get()) is not None:
+        layout, found = solved(these, graph, sizes, surfaces, lifts, seed, config, start)
+        scores = Scores(graph.relations, tuple(values(found, len(graph.relations))))
+        collisions = tuple((str(a), str(b), float(c)) for a, b, c in found["collisions"])
+        outside = tuple(map(str, found["outside"]))
+        return Solution(layout, scores, collisions, outside, time.monotonic() - begun)
     problem = Problem(graph, sizes, surfaces, lifts)
     if not problem.count:
         return Solution({}, Scores(graph.relations, ()), (), (), time.monotonic() - begun)

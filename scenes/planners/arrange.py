@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from scenes.graph import Option, Relation
+from scenes.graph import Relation
 from scenes.planners.lexicon import PLACES, SEATS, TABLES
+from scenes.planners.sayings import HABITS, say
 
-BESIDE, NEAR, OFF = 0.3, 1.0, 1.0
-"""Metres of air that "next to", "near", and "left of" mean at most."""
 FLOOR = frozenset("rug carpet mat tatami".split())
 RATIOS = {"twice": 2.0, "as-tall": 1.0, "half": 0.5, "taller": 1.4, "shorter": 0.7}
 Ids = Sequence[str]
@@ -37,16 +36,16 @@ def relate(
     if kind == "flanking" or (kind == "beside" and len(subjects) == 2 and len(hosts) == 1):
         return flank(subjects, hosts[0])
     if kind == "beside":
-        return [say("proximity", s, h, distance=BESIDE) for s, h in _paired(subjects, hosts)]
+        return _each("say_next_to", subjects, hosts)
     if kind == "near":
-        return [say("proximity", s, h, distance=NEAR) for s, h in _paired(subjects, hosts)]
+        return _each("say_near", subjects, hosts)
     if kind in ("left-of", "right-of", "in-front-of", "behind"):
+        if gap is None and not many:
+            return HABITS["say_side"](kind, subjects[0], hosts[0])
         found = [say(kind, s, h) for s, h in _paired(subjects, hosts)]
         if gap is not None:
-            return found + [say("distance", s, hosts[0], metres=gap) for s in subjects]
-        if many:
-            return found
-        return [*found, say("proximity", subjects[0], hosts[0], weight=0.5, distance=OFF)]
+            found += [say("distance", s, hosts[0], metres=gap) for s in subjects]
+        return found
     if kind == "facing":
         return [say("facing", s, h) for s, h in _paired(subjects, hosts)]
     if kind == "opposite":
@@ -55,7 +54,9 @@ def relate(
     if kind == "between" and len(hosts) > 1:
         return [say("between", s, hosts[0], hosts[1]) for s in subjects]
     if kind == "far":
-        return [say("apart", s, h, distance=gap or 2.0) for s in subjects for h in hosts]
+        if gap is not None:
+            return [say("apart", s, h, distance=gap) for s in subjects for h in hosts]
+        return [r for s in subjects for h in hosts for r in HABITS["say_far"](s, h)]
     if kind == "aligned":
         return [say("alignment", *subjects, *hosts, axis="y")]
     if kind == "parallel":
@@ -68,7 +69,7 @@ def relate(
         return [say("hierarchy", s, hosts[0]) for s in subjects]
     if kind == "smaller":
         return [say("hierarchy", hosts[0], s) for s in subjects]
-    return [say("proximity", s, h, distance=NEAR) for s, h in _paired(subjects, hosts)]
+    return _each("say_near", subjects, hosts)
 
 
 def place(name: str, ids: Ids, gap: float | None = None) -> list[Relation]:
@@ -77,7 +78,7 @@ def place(name: str, ids: Ids, gap: float | None = None) -> list[Relation]:
     if kind in ("against-wall", "on-wall", "in-corner", "in-centre"):
         found = [Relation(kind=kind, assets=(i,), options=dict(options)) for i in ids]
         if len(ids) > 1 and kind == "in-centre":  # not all of them can be in the very middle
-            found = found[:1] + [say("proximity", i, ids[0], distance=NEAR) for i in ids[1:]]
+            found = found[:1] + _each("say_near", ids[1:], ids[:1])
         return found
     if kind in ("row", "grid", "stack", "side-by-side", "column", "ring"):
         return shaped(kind, ids, 0, gap)
@@ -114,15 +115,10 @@ def flank(subjects: Ids, host: str) -> list[Relation]:
     sides = ("left", "right")
     found: list[Relation] = []
     for n, s in enumerate(subjects):
-        found.append(say("direction", s, host, side=sides[n % 2]))
-        found.append(say("proximity", s, host, distance=BESIDE))
+        found += HABITS["say_flank"](sides[n % 2], s, host)
     if len(subjects) == 2:
         found.append(say("symmetry", *subjects, host, host=True))
     return found
-
-
-def say(kind: str, *assets: str, weight: float = 1.0, **options: Option) -> Relation:
-    return Relation(kind=kind, assets=assets, options=options, weight=weight)
 
 
 def _paired(subjects: Ids, hosts: Ids) -> list[tuple[str, str]]:
@@ -130,10 +126,15 @@ def _paired(subjects: Ids, hosts: Ids) -> list[tuple[str, str]]:
     return [(s, hosts[n % len(hosts)]) for n, s in enumerate(subjects)]
 
 
+def _each(habit: str, subjects: Ids, hosts: Ids) -> list[Relation]:
+    return [r for s, h in _paired(subjects, hosts) for r in HABITS[habit](s, h)]
+
+
 def _around(subjects: Ids, hosts: Ids) -> list[Relation]:
     each = -(-len(subjects) // len(hosts))
     return [
-        say("around", *subjects[n * each : (n + 1) * each], host)
+        r
         for n, host in enumerate(hosts)
         if subjects[n * each : (n + 1) * each]
+        for r in HABITS["say_around"](subjects[n * each : (n + 1) * each], host)
     ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scenes.graph import Relation
-from scenes.planners.arrange import say
 from scenes.planners.cast import Cast
 from scenes.planners.lexicon import AT_WALLS, HANGING, ON_WALLS, OUTDOORS, ROOMS, SCREENS
+from scenes.planners.sayings import say
 
 
 def habits(cast: Cast, relations: Sequence[Relation], kind: str, room: bool) -> list[Relation]:

@@ -17,9 +17,10 @@ from pydantic import BaseModel, Field
 
 from scenes.assets.words import singular
 from scenes.graph import Asset, Option, Relation
-from scenes.planners.arrange import place, relate, say
+from scenes.planners.arrange import place, relate
 from scenes.planners.lexicon import CONNECTORS, PLACES
 from scenes.planners.mend_assets import metres, noun, slug
+from scenes.planners.sayings import say
 from scenes.relations import KINDS, Kind, problem
 
 FLOORS = frozenset("floor ground room scene grass carpeted-floor".split())

@@ -18,7 +18,7 @@ from common.errors import UserError
 from scenes.graph import Relation, Room, SceneGraph
 from scenes.planners import Plan, phrases
 from scenes.planners import tokens as lexer
-from scenes.planners.arrange import flank, place, relate, say, shaped
+from scenes.planners.arrange import flank, place, relate, shaped
 from scenes.planners.cast import Cast, Clause, Group
 from scenes.planners.habits import habits
 from scenes.planners.lexicon import (
@@ -40,6 +40,7 @@ from scenes.planners.lexicon import (
     TOYS,
 )
 from scenes.planners.phrases import Phrase
+from scenes.planners.sayings import say
 from scenes.planners.tokens import Token
 
 TURNED = {"surrounded-by": "around", "flanked-by": "flanking", "holds": "on"}
