@@ -60,8 +60,8 @@ def room(width: float, depth: float, height: float) -> None:
 
     The floor goes on to the sides and towards the camera, so that its edge is out of the picture.
     """
-    thick = 0.1
-    floor = box("floor", (width + 2 * depth, 2 * depth + thick, thick), (0, -depth / 2, -thick))
+    thick, on = 0.1, max(width, depth)
+    floor = box("floor", (width + 2 * on, depth + on + thick, thick), (0, -on / 2, -thick))
     floor.data.materials.append(planks())
     paint = plain("wall", (0.74, 0.70, 0.64), 0.9)
     trim = plain("skirting", (0.8, 0.79, 0.77), 0.5)

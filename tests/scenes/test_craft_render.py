@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from common.policies.served import ServedError
 from scenes import report
@@ -16,6 +17,7 @@ from scenes.critics import Criticism, Finding, Shot
 from scenes.critics.geometry import Geometry
 from scenes.edits import Resize
 from scenes.graph import Asset, Relation, SceneGraph
+from scenes.render.jobs import Measure
 from scenes.render.pool import Workers
 from tests.scenes.hashed import hashed
 from tests.scenes.shapes import obj, table
@@ -130,3 +132,14 @@ def test_the_best_step_is_chosen_and_revised(
     # The one finding of the best step is tried once; what it gives scores less and is not chosen.
     assert len(found.steps) == 2 and found.chosen == 0 and not found.accepted
     assert found.steps[1].tried[-1].kept and found.steps[1].parent == 0
+
+
+def test_the_one_picture_beside_a_model_is_its_texture(workers: Workers, tmp_path: Path) -> None:
+    """A file may name a texture by a path of its maker's, and lie beside it under another name."""
+    for name, pictures in (("one", ["photo.png"]), ("two", ["photo.png", "other.png"])):
+        (tmp_path / name).mkdir()
+        rug = obj(tmp_path / name / "rug.obj", [((-1, 1), (-1, 1), (0, 0.02))], "map_Kd /a/b.png")
+        for picture in pictures:
+            Image.new("RGB", (4, 4), (200, 20, 20)).save(tmp_path / name / picture)
+        notes = workers.do(Measure(model=rug)).notes
+        assert notes == (() if name == "one" else ("rug.obj: the texture b.png is missing",))
