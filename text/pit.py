@@ -31,6 +31,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.distributed import world
 from common.errors import UserError
 from common.learners.gap import GapModel
 from common.learners.ppo import PPO
@@ -328,6 +329,11 @@ class PIT:
     kl_coef: float = 0.05
 
     def loop(self, parts: Parts) -> Loop:
+        if world() > 1:
+            raise UserError(
+                f"pit learns in one process, these are {world()}",
+                "start it without accelerate launch",
+            )
         config, shared = parts.config, parts.shared()
         training = RewardTraining(
             **{k: v for k, v in shared.items() if k not in ("lora", "learning_rate", "epochs")},

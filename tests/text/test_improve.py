@@ -66,6 +66,21 @@ def test_vanilla_improves_and_says_so(home: Path, monkeypatch: pytest.MonkeyPatc
     )
     assert code == 0 and answer["answer"] in ("2", "3") and answer["votes"] >= 4
     assert len(answer["samples"]) == 8
+    code, answer, _ = upspiral(
+        monkeypatch,
+        "solve",
+        "--run",
+        "v",
+        "say twice 7",
+        "--samples",
+        "4",
+        "--best-by",
+        "normalised",
+    )
+    best = max(
+        (s for s in answer["samples"] if s["answer"]), key=lambda s: s["logprob"] / s["tokens"]
+    )
+    assert code == 0 and answer["answer"] == best["answer"]
 
 
 def test_methods_side_by_side(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -14,7 +14,8 @@ from common.errors import UserError
 
 @dataclass(frozen=True)
 class Solve:
-    """Answer a question, several times; what most answers agree on is the answer."""
+    """Answer a question, several times; what most answers agree on is the answer, or the one of the
+    sample that the model itself finds best."""
 
     question: tyro.conf.Positional[str]
     """The question, in quotes."""
@@ -28,6 +29,8 @@ class Solve:
     """Language of the question."""
     temperature: float = 0.7
     """0 gives the one likeliest answer."""
+    best_by: Literal["majority", "logprob", "normalised"] = "majority"
+    """Which sample's answer is given: best-of-n by a self-reward of docs/sharpening.md."""
     seed: int = 0
     """Answers depend on it."""
 
@@ -42,6 +45,7 @@ class Solve:
         from text.improve import ImproveConfig, answered, sampler
         from text.prompts import prompted
         from text.setup import load_policy, run_of, settings
+        from text.sharpening import self_rewards
         from text.tasks import about
 
         run = run_of(self.model)
@@ -70,6 +74,11 @@ class Solve:
         found = answered([asked], found)
         answers = Counter(c.answer for c in found if c.answer is not None)
         best, votes = answers.most_common(1)[0] if answers else (None, 0)
+        if answers and self.best_by != "majority":
+            given = [c for c in found if c.answer is not None]
+            rewards = self_rewards(self.best_by, given)
+            best = given[rewards.index(max(rewards))].answer or ""
+            votes = answers[best]
         for candidate in found:
             out.print(candidate.output.strip())
         said = f"answer: {best} ({votes} of {n})" if best is not None else "no answer was given"
