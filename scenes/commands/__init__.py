@@ -53,6 +53,11 @@ domain = Domain(
             "upspiral scenes evaluate --phrasings 1",
             "scenes.commands.learn:Evaluate",
         ),
+        "reconstruct": Command(
+            "a picture, or frames of one scene, become a scene",
+            "upspiral scenes reconstruct frame.png --out room",
+            "scenes.commands.reconstruct:Reconstruct",
+        ),
         "control": Command(
             "depth, normal, segmentation and flow along a camera path, for video models",
             "upspiral scenes control room/scene.blend --camera orbit --out guide",

@@ -33,7 +33,7 @@ class Craft:
     critic: str = "geometry"
     """Who looks at the steps: geometry, clip, vision, or several with commas."""
     model: str | None = None
-    """The name of the served model, for --planner served and --critic vision."""
+    """The name of the served model, for --planner served, --critic vision and --raw."""
     base_url: str | None = None
     """Where it is served, as in http://localhost:8000/v1."""
     adapter: Path | None = None
@@ -50,6 +50,8 @@ class Craft:
     """Pixels of the pictures, as WIDTHxHEIGHT."""
     samples: int = 16
     """Rays a pixel: more is smoother and slower."""
+    raw: bool = False
+    """Have the served model write the Blender script itself. It runs in the sandbox only."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
 
     def run(self, out: Output) -> dict[str, Any]:
@@ -75,6 +77,8 @@ class Craft:
         config = CraftConfig(
             steps=self.steps, seed=self.seed, width=width, height=height, samples=self.samples
         )
+        if self.raw:
+            return self._raw(out, width, height)
         wanted = brief(self.text) if self.text is not None else load(self.graph or Path())
         reader = planner(
             self.planner,
@@ -139,6 +143,34 @@ class Craft:
             "unused": list(made.plan.unused),
             "notes": notes,
             "files": list(files),
+        }
+
+    def _raw(self, out: Output, width: int, height: int) -> dict[str, Any]:
+        """A scene of a script that the served model wrote; there is no graph to measure it by."""
+        from scenes.commands.plan import brief
+        from scenes.planners.choose import served
+        from scenes.raw import Raw
+        from scenes.render.pool import Workers
+
+        if self.text is None:
+            raise UserError("--raw with a graph", "give a sentence: a model writes a script of it")
+        policy = served(self.model, self.base_url)
+        with Workers(device=self.device) as workers:
+            raw = Raw(policy, workers, width=width, height=height, samples=self.samples)
+            made = raw.make(brief(self.text), self.out, out.progress())
+        for number, attempt in enumerate(made.attempts[:-1], 1):
+            out.note(f"attempt {number}: {' '.join(attempt.why.split())[:200]}")
+        out.print(f"{self.out}: {len(made.things)} things, after {len(made.attempts)} scripts")
+        unknown = dict.fromkeys(("constraint_score", "clip_score", "asked", "visible"), None)
+        return {
+            "text": self.text,
+            "out": str(self.out),
+            **unknown,
+            "placed": len(made.things),
+            "collisions": None,
+            "seconds": made.seconds,
+            "things": list(made.things),
+            "attempts": [attempt.why for attempt in made.attempts],
         }
 
     def _index(self, out: Output) -> Any:

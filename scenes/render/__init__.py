@@ -2,6 +2,7 @@
 
 :mod:`~scenes.render.jobs` says what can be asked for, :mod:`~scenes.render.pool` does it. Only the
 modules that the worker loads import bpy (``worker``, ``dispatch``, ``models``, ``meshes``,
-``materials``, ``build``, ``stage``, ``picture``, ``sight``, ``guide``, ``scan``); nothing else
+``materials``, ``build``, ``stage``, ``picture``, ``sight``, ``guide``, ``sample``,
+``scan``); nothing else
 may.
 """

@@ -11,7 +11,7 @@ import bpy
 from pydantic import BaseModel
 
 from common.errors import UserError
-from scenes.render import guide, picture, scan, sight, surfaces
+from scenes.render import guide, picture, sample, scan, sight, surfaces
 from scenes.render.jobs import (
     Export,
     Exported,
@@ -23,6 +23,8 @@ from scenes.render.jobs import (
     Open,
     Render,
     Rendered,
+    Sample,
+    Sampled,
     Scan,
     Scanned,
     Sights,
@@ -56,6 +58,8 @@ class Blender:
                 return self.export(job)
             case Measure():
                 return self.measure(job)
+            case Sample():
+                return self.sample(job)
             case Open() | Scan() | Frames():
                 try:
                     guide.open_file(job.blend)
@@ -130,6 +134,13 @@ class Blender:
             filled=filled,
             notes=model.notes,
         )
+
+    def sample(self, job: Sample) -> Sampled:
+        """Points of a model's surface."""
+        self.stage.clear()
+        model = self.stage.models.get(job.model, job.rotation)
+        sample.write(model.mesh, job.size or model.size, job.count, job.path)
+        return Sampled(path=job.path, size=model.size)
 
 
 def _whole(path: Path) -> bool:

@@ -175,6 +175,30 @@ class Measure(Job[Measured]):
     """Metres that the model is brought to; None: one unit of the file is a metre."""
 
 
+class Sampled(Strict):
+    """Where :class:`Sample` put the points, and the model's size in the file's own units."""
+
+    path: Path
+    size: Triple
+
+
+class Sample(Job[Sampled]):
+    """Points all over a model's surface, even by area, for what compares shapes without Blender.
+
+    ``path`` is where an .npz goes: ``points`` (n, 3) in the box of one unit that stands on the
+    origin, ``normals`` (n, 3) there, and ``colours`` (n, 3), what a screen shows of material and
+    texture in white light, from 0 to 1. ``size`` is what the model will be brought to, by which
+    areas count.
+    """
+
+    returns: ClassVar[type[BaseModel]] = Sampled
+    model: Path
+    path: Path
+    rotation: Matrix | None = None
+    size: Triple | None = None
+    count: Annotated[int, Field(ge=16, le=1_000_000)] = 4096
+
+
 class Opened(Strict):
     """A saved scene: its things by name, the box around the assets, and its own camera.
 
@@ -238,6 +262,6 @@ class Frames(Job[Framed]):
 
 JOBS: dict[str, type[Job[BaseModel]]] = {
     kind.__name__: kind  # type: ignore[misc]
-    for kind in (Render, Look, Export, Measure, Open, Scan, Frames)
+    for kind in (Render, Look, Export, Measure, Sample, Open, Scan, Frames)
 }
 """The jobs by the name that goes over the pipe."""

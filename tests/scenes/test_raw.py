@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from common import sandbox
+from common.cli import main
 from common.errors import UserError
 from scenes.raw import NO_CODE, Raw, instructions, script_of
 from scenes.render.jobs import Scan
@@ -207,3 +209,16 @@ def test_an_empty_text(server: Server, workers: Workers, tmp_path: Path) -> None
     with pytest.raises(UserError, match="empty text"):
         raw(server, workers).make("  ", tmp_path)
     assert server.seen == []
+
+
+@needs_wall
+def test_the_command(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    server.script = ["no", fenced(GOOD)]
+    words = ["scenes", "craft", "a red box", "--raw", "--model", "m", "--base-url", server.url]
+    words += ["--out", str(tmp_path), "--size", "64x48", "--samples", "2", "--device", "cpu"]
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["placed"] == 2 and told["attempts"] == [NO_CODE, ""]
+    assert told["constraint_score"] is None and (tmp_path / "scene.blend").exists()
+    assert main([*words[:4], "--out", str(tmp_path)]) == 2
+    assert "needs --model" in capsys.readouterr().err
