@@ -8,7 +8,7 @@ a run that was cut off goes on where it was, and several may share the work.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
 from pathlib import Path
@@ -24,6 +24,7 @@ from common.skills import SkillLibrary
 from common.stages import Progress
 from scenes.assets.index import Index
 from scenes.benchmark.arms import ARMS, Answer, Arm, Bench
+from scenes.benchmark.pictures import Pictures
 from scenes.benchmark.queries import Query
 from scenes.graph import Strict
 from scenes.layout import SolverConfig
@@ -32,9 +33,10 @@ from scenes.skills import starting, using
 
 COUNTED = ("count", "size")
 """Constraints on objects alone, which hold without any layout."""
-FIGURES = ("constraint", "relations", "all placed", "no collisions", "seconds")
+FIGURES = ("constraint", "relations", "all placed", "no collisions", "clip", "seconds")
 """Shares of constraints that hold, of all and of those between objects and to the room; of texts of
-which every object stands there as a model; of texts without a collision; seconds for a text."""
+which every object stands there as a model; of texts without a collision; CLIP's cosine with the
+text where a picture was made; seconds for a text."""
 
 
 class Row(Strict):
@@ -117,12 +119,15 @@ def evaluate(
     arms: Sequence[Arm] = ARMS,
     seed: int = 0,
     solver: SolverConfig | None = None,
+    pictures: Pictures | None = None,
+    pictured: Collection[str] = (),
     keep: Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Every arm over every query.
 
     ``library`` is what the full system and its parts use; None is this project's own relations.
+    ``pictures`` are made of the queries ``pictured``, by their ids.
     ``keep`` is a file of rows: those that are there are not made again, new ones are added.
     """
     there, trying = _kept(keep), solver or SolverConfig()
@@ -133,10 +138,16 @@ def evaluate(
         bench = Bench(index, planner, seed, trying)
         with using(skills):
             for query in queries:
-                key = identity("row", arm, query.model_dump_json(), seed, state, asdict(trying))
+                seen = pictures is not None and query.id in pictured
+                key = identity(
+                    "row", arm, query.model_dump_json(), seed, state, asdict(trying), seen
+                )
                 row = there.get(key)
                 if row is None:
-                    row = judged(key, arm, query, bench.answer(query, arm))
+                    answer = bench.answer(query, arm)
+                    row = judged(key, arm, query, answer)
+                    if seen and pictures is not None and answer.staged is not None:
+                        row.figures["clip"] = pictures.cosine(answer.staged, query.text)
                     _keep(keep, row)
                 rows.append(row)
                 if progress is not None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from common.commands import Output
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 class Evaluate:
     """Answer the queries of the benchmark, and those without each part of the system.
 
-    By geometry alone, without Blender. The figures are means over scenes with standard errors.
+    By geometry alone, without Blender, unless --pictures. The figures are means over scenes with
+    standard errors.
     """
 
     queries: Path | None = None
@@ -35,14 +38,21 @@ class Evaluate:
     split: Literal["train", "dev", "test"] = "test"
     """Of the built-in queries. Mend with dev, and look at test at the end."""
     seed: int = 0
+    pictures: int = 0
+    """Render the answers to so many queries, spread evenly, and score them by CLIP."""
+    clip: str = "starter"
+    """The weights for that: starter, or ARCHITECTURE:TAG_OR_FILE of open_clip."""
     keep: Path | None = None
     """A file of answers, a line each: what is there is not made again."""
 
     def run(self, out: Output) -> dict[str, Any]:
         from scenes.assets.furniture import index
         from scenes.benchmark.evaluate import FIGURES, evaluate
+        from scenes.benchmark.pictures import Pictures, subset
         from scenes.benchmark.queries import builtin, load
+        from scenes.clip.encoder import load as load_clip
         from scenes.planners.rules import Rules
+        from scenes.render.pool import Workers
         from scenes.skills import opened
 
         wanted = [a.strip() for a in self.arms.split(",") if a.strip()]
@@ -53,16 +63,23 @@ class Evaluate:
         queries = load(self.queries) if self.queries else builtin(self.split, self.phrasings)
         skills = opened(self.library) if self.library is not None else None
         models, _ = index(progress=out.progress())
-        report = evaluate(
-            queries, models, Rules(), library=skills, arms=arms, seed=self.seed,
-            keep=self.keep, progress=out.progress(),
-        )  # fmt: skip
+        with ExitStack() as stack:
+            pictures = None
+            if self.pictures > 0:
+                workers = stack.enter_context(Workers(1))
+                folder = Path(stack.enter_context(TemporaryDirectory()))
+                pictures = Pictures(models, workers, load_clip(self.clip), folder)
+            report = evaluate(
+                queries, models, Rules(), library=skills, arms=arms, seed=self.seed,
+                pictures=pictures, pictured=subset(queries, self.pictures), keep=self.keep,
+                progress=out.progress(),
+            )  # fmt: skip
         first = report.figures(arms[0])
         names = [n for n in FIGURES if n in first]
         rows = []
         for arm in report.arms:
             found = report.figures(arm)
-            rows.append((arm, *(_plus_minus(found[n].value, found[n].se) for n in names)))
+            rows.append((arm, *(_told(found.get(n)) for n in names)))
         scenes = len({q.scene for q in queries})
         out.print(f"{len(queries)} texts of {scenes} scenes; mean ± standard error over scenes")
         out.table(("arm", *names), rows)
@@ -211,8 +228,8 @@ def gains(before: Sequence[Metric], after: Sequence[Metric]) -> dict[str, dict[s
 
 
 def _figure(metrics: Sequence[Metric], name: str) -> str:
-    return next((_plus_minus(m.value, m.se) for m in metrics if m.name == name), "-")
+    return _told(next((m for m in metrics if m.name == name), None))
 
 
-def _plus_minus(value: float, se: float) -> str:
-    return f"{value:.3f} ± {se:.3f}"
+def _told(metric: Metric | None) -> str:
+    return "-" if metric is None else f"{metric.value:.3f} ± {metric.se:.3f}"

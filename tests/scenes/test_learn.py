@@ -18,14 +18,17 @@ from common.store import Store
 from scenes.assets.index import Index
 from scenes.benchmark.arms import ARMS, Arm, Bench
 from scenes.benchmark.evaluate import Report, evaluate
+from scenes.benchmark.pictures import Pictures, subset
 from scenes.benchmark.predicates import Constraint, Wanted
 from scenes.benchmark.queries import Query
 from scenes.commands.learn import Evaluate
 from scenes.layout import SolverConfig
 from scenes.learn import Answers, Consensus, Edited, Judge, Search, Served, loop
 from scenes.planners.rules import Rules
+from scenes.render.pool import Workers
 from scenes.skills import library, starting
 from tests.common.loopback import Server, serving
+from tests.scenes.clips import colours
 from tests.scenes.hashed import hashed
 from tests.scenes.test_dress import model
 
@@ -288,3 +291,29 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
     with pytest.raises(UserError, match="no library in"):
         Evaluate(library=tmp_path).run(out)
     assert isinstance(Report(()).arms, list)
+
+
+def test_pictures_of_a_subset_are_scored_by_clip(tmp_path: Path, index: Index) -> None:
+    # Plain blocks, since these models have no files: a picture needs nothing of the furniture.
+    queries = [
+        query("1", "a spaceship near a volcano", "near", "spaceship", "volcano"),
+        query("2", "a volcano near a spaceship", "near", "volcano", "spaceship"),
+    ]
+    arms: list[Arm] = ["full", "one-shot"]
+    with Workers(1) as workers:
+        pictures = Pictures(index, workers, colours, tmp_path)
+        report = evaluate(
+            queries, index, Rules(), arms=arms, solver=QUICK, pictures=pictures,
+            pictured=subset(queries, 1),
+        )  # fmt: skip
+    assert (tmp_path / "picture.png").stat().st_size > 1000
+    assert [sorted(r.id for r in report.rows if "clip" in r.figures)] == [["1", "1"]]
+    assert all(-1 <= report.figures(arm)["clip"].value <= 1 for arm in arms)
+    assert report.figures("full")["clip"].n == 1
+    assert report.differences()["one-shot"]["clip"].n == 1
+
+
+def test_subsets_are_spread_over_the_list() -> None:
+    queries = [query(str(n), "a", "on", "a", "b") for n in range(10)]
+    assert sorted(subset(queries, 3)) == ["0", "3", "6"]
+    assert len(subset(queries, 99)) == 10 and subset(queries, 0) == frozenset()
