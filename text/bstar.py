@@ -335,7 +335,8 @@ class BStar:
     """Temperature and threshold by balance on dev; online supervised learning.
 
     One of ``temperatures`` and a ``threshold`` are the fixed setting that the paper compares with.
-    ``process`` is a reward model of solutions up to a step: a folder or a hub name.
+    ``process`` is a reward model of solutions up to a step: a folder or a hub name. ``scanned`` dev
+    questions are sampled at each temperature.
     """
 
     temperatures: str = ",".join(f"{t:g}" for t in TEMPERATURES)
@@ -343,9 +344,12 @@ class BStar:
     keep: float = N_STAR
     n_star: int = N_STAR
     process: str = ""
+    scanned: int = 40
 
     def loop(self, parts: Parts) -> Loop:
         temperatures = numbers("temperatures", self.temperatures)
+        if self.scanned < 1:
+            raise UserError(f"scanned={self.scanned}", "give 1 or more")
         levels = numbers("threshold", self.threshold) if self.threshold != "scan" else THRESHOLDS
         train = parts.split("train")
         judges = [parts.judge]
@@ -355,7 +359,7 @@ class BStar:
 
             judges.append(ProcessReward(RewardModel.load(self.process, parts.policy)))
         propose = Balanced(
-            parts.split("dev"),
+            parts.split("dev")[: self.scanned],
             judges,
             parts.sample,
             temperatures,
