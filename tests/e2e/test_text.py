@@ -1,4 +1,4 @@
-"""Reasoning loops as a user drives them: improve a tiny model, solve with it, look at the report."""
+"""Reasoning loops as a user drives them: improve a tiny model, solve with it, see the report."""
 
 from __future__ import annotations
 
