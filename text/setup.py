@@ -104,10 +104,11 @@ def parts(config: ImproveConfig, memo: Memo | None = None) -> Parts:
     measured = replace(sample, n=config.measured)
     measure: Measure = Accuracy(Solve(measured))
     if memo:
-        propose = memo.propose(propose, asdict(sample))
-        measure = memo.measure(measure, asdict(measured))
+        propose = memo.propose(propose, asdict(sample), config.sampling)
+        measure = memo.measure(measure, asdict(measured), config.sampling)
+    asked = questions(config)  # a mistyped task before a model is loaded
     policy = load_policy(config.model, config.chat, config.sampling)
-    return Parts(config, policy, questions(config), propose, AnswerJudge(), measure)
+    return Parts(config, policy, asked, propose, AnswerJudge(), measure)
 
 
 def build(config: ImproveConfig, memo: Memo | None = None) -> Loop:

@@ -53,7 +53,6 @@ def work(
             continue
         left = _left(begun, worked, len(plan) - done)
         out.note(f"[{done + 1}/{len(plan)}] {one.arm}, seed {one.seed}{left}")
-        out.run = one.run
         try:
             execute(one)
         except RunBusyError:  # another process of this comparison began it since

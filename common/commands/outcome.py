@@ -43,9 +43,9 @@ def execute(
     if team and not team.main:
         help_to_learn(team)
         raise SystemExit(0)  # what there is to say, the main process says
+    loop = build()  # a mistake in it leaves no run that could be resumed
     store = Store()
     out.run = run
-    loop = build()
     if team:
         loop.learn = Together(loop.learn, team)
     try:

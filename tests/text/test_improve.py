@@ -14,6 +14,7 @@ from common.records import Candidate, Task
 from common.store import Store
 from tests.common.tiny import context
 from tests.text.tiny import checkpoint, task, upspiral
+from text.commands import improve as improve_command
 from text.commands.compare import Compare, run_name
 from text.commands.improve import Improve
 from text.improve import RECIPES, Accuracy, ImproveConfig, Solve, answered, sampler
@@ -179,6 +180,7 @@ def test_settings_reach_the_run_and_its_method() -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_settings_and_a_page_of_help(name: str) -> None:
+    assert name in (Path(improve_command.__file__).read_text())  # where --help has it from
     made = method(name, settings_of(name))
     assert type(made).__doc__ and callable(made.loop)
 
@@ -206,6 +208,13 @@ def test_recipes_fit_together(name: str) -> None:
 def test_mistakes(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         Improve(**changes).config()
+
+
+def test_a_mistyped_task_leaves_no_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, told, said = upspiral(monkeypatch, "improve", "--task", "arithmetics")
+    assert code == 2 and told["error"] == "unknown task 'arithmetics'"
+    assert "did you mean 'arithmetic'" in said and "resume" not in said
+    assert not Store().runs()
 
 
 def test_mistakes_of_a_comparison() -> None:

@@ -37,7 +37,8 @@ class Improve:
     """starter (meant for twenty minutes), demo (ten), tiny (seconds, to see that it runs), large
     (a model of a billion parameters and more on a GPU)."""
     method: str | None = None
-    """vanilla, and whatever text/methods.py names; or a class of yours, as my_method:Mine."""
+    """vanilla, dive, bstar, smart, language-imbalance, meta-rewarding, pit, sharpening-sft,
+    sharpening-dpo; or a class of yours, as my_method:Mine."""
     task: str | None = None
     """arithmetic, arithmetic-multilingual, countdown, logic, with settings as in
     arithmetic:steps=1-2,level=2; gsm8k, math, svamp, asdiv, mgsm from the hub, or from files as in
