@@ -33,7 +33,7 @@ from common import sandbox
 from common.errors import UserError
 from common.skills import Encoder, Skill, SkillLibrary
 from scenes import published
-from scenes.graph import Relation
+from scenes.graph import Relation, SceneGraph
 from scenes.layout.elsewhere import FILES, Walled, walled
 from scenes.planners.sayings import HABITS
 from scenes.relations import KINDS
@@ -210,6 +210,12 @@ def using(skills: SkillLibrary | Sequence[Skill] | None) -> Iterator[dict[str, i
         HABITS.update(habits)
         if token is not None:
             walled.reset(token)
+
+
+def tally(graph: SceneGraph, used: Mapping[str, int]) -> dict[str, int]:
+    """How often a scene used each skill: what :func:`using` counted, and its relations."""
+    names = [r.kind.replace("-", "_") for r in graph.relations if r.kind in RELATIONS]
+    return {**used, **{name: names.count(name) for name in names}}
 
 
 def _all(

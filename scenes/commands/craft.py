@@ -43,6 +43,8 @@ class Craft:
     assets: Path | None = None
     """Take models from here only: a folder, or a .sh3f catalogue. All that is indexed by default,
     which is at least the furniture."""
+    library: Path | None = None
+    """Relations and phrases as this library has them, which upspiral scenes learn made."""
     steps: int = 4
     """How many states of the scene there may be, the draft included."""
     seed: int = 0
@@ -64,6 +66,7 @@ class Craft:
         from scenes.planners.choose import planner
         from scenes.render.pool import Workers
         from scenes.shoot import Studio
+        from scenes.skills import opened, tally, using
 
         begun = time.monotonic()
         width, height = sides(self.size)
@@ -90,6 +93,7 @@ class Craft:
         )
         index = self._index(out)
         broken = set(index.problems())
+        skills = opened(self.library) if self.library is not None else None
 
         def kept(step: Step, number: int) -> None:
             keep(step, number, self.out)
@@ -97,7 +101,7 @@ class Craft:
             score = step.measures.constraint_score
             out.note(f"step {number}: constraints {score:.3f}; {self.out}/step-{number}.png")
 
-        with Workers(device=self.device) as workers:
+        with Workers(device=self.device) as workers, using(skills) as used:
             looking = critics(self.critic, index, workers, self.model, self.base_url, self.clip)
             try:
                 self.out.mkdir(parents=True, exist_ok=True)
@@ -117,6 +121,8 @@ class Craft:
                 kept=kept,
             )
             files = deliver(made, self.out, Studio(index, workers), config)
+        if skills is not None:
+            skills.used(tally(made.graph, used))
         out.resume = None
         seconds = time.monotonic() - begun
         missing = dict(made.best.staged.dressed.missing)
@@ -189,6 +195,7 @@ class Craft:
         words += ["--seed", str(self.seed), "--size", self.size, "--samples", str(self.samples)]
         if self.critic != "geometry":
             words += ["--critic", self.critic, "--clip", self.clip]
-        for flag, value in (("--model", self.model), ("--base-url", self.base_url)):
-            words += [flag, value] if value is not None else []
+        more = (("--model", self.model), ("--base-url", self.base_url), ("--library", self.library))
+        for flag, value in more:
+            words += [flag, str(value)] if value is not None else []
         return words + (["--assets", str(self.assets)] if self.assets is not None else [])

@@ -20,7 +20,17 @@ from scenes.planners.rules import Rules
 from scenes.planners.sayings import HABITS
 from scenes.relations import KINDS
 from scenes.relations.skills import stand
-from scenes.skills import RELATIONS, SAMPLES, known, library, opened, sources, starting, using
+from scenes.skills import (
+    RELATIONS,
+    SAMPLES,
+    known,
+    library,
+    opened,
+    sources,
+    starting,
+    tally,
+    using,
+)
 from tests.scenes.hashed import hashed
 
 SIZES = {"chair": (0.5, 0.5, 0.9), "table": (1.0, 1.0, 0.75)}
@@ -117,6 +127,7 @@ def test_library_versions_are_in_use_and_then_not() -> None:
         plan = Rules().plan("a chair near a table")
         assert str(plan.graph.relations[0]) == "proximity(chair, table, distance=7.0)"
         assert used == {"say_near": 1}
+        assert tally(plan.graph, used) == {"say_near": 1, "proximity": 1}
     assert dict(KINDS) == before
     plan = Rules().plan("a chair near a table")
     assert str(plan.graph.relations[0]) == "proximity(chair, table, distance=1.0)"
