@@ -30,16 +30,17 @@ def _cost(store: Store, run: str) -> list[Section]:
 
 def _answers(store: Store, run: str) -> list[Section]:
     """The first sample of a few practised questions, in the first and the last round."""
-    pool = store.candidates(run)
-    tasks = {task.id: task for task in store.tasks(run, "train")}
-    ends = sorted({c.round for c in pool})
-    if not ends:
+    rounds = [r.index for r in store.rounds(run) if r.index]
+    if not rounds:
         return []
-    shown = sorted({ends[0], ends[-1]})
+    shown = sorted({rounds[0], rounds[-1]})
+    pool = [candidate for index in shown for candidate in store.candidates(run, index)]
+    tasks = {task.id: task for task in store.tasks(run, "train")}
     first: dict[tuple[str, int], str] = {}
     for candidate in pool:
-        right = "right" if candidate.scores.get("correct", 0) > 0.5 else "wrong"
-        said = f"{candidate.output.strip()[:300]} ({right})"
+        said = candidate.output.strip()[:300]
+        if "correct" in candidate.scores:
+            said += " (right)" if candidate.scores["correct"] > 0.5 else " (wrong)"
         first.setdefault((candidate.task, candidate.round), said)
     chosen = sorted({c.task for c in pool})[:COUNT]  # ids are hashes: a draw that nobody chose
     rows = [

@@ -13,6 +13,8 @@
 ``gsm8k:/data/gsm8k`` reads a file (JSONL, JSON, Parquet, CSV) or a folder with ``train`` and
 ``test`` files. A set without a split for it gives up a part of train (dev) or of what there is
 (test), by the hash of each question, so that the same question never moves between splits.
+
+The names on the hub were not tried: this was written without one. Files of the sets' columns were.
 """
 
 from __future__ import annotations
