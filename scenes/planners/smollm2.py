@@ -4,7 +4,7 @@ It writes the scene of a text in the form of :mod:`scenes.planners.compact`. Sev
 the first is taken whose words come from the text, since a small model likes to invent: a check that
 needs no reference. :mod:`scenes.planners.train` trains the adapter.
 
-    upspiral scenes plan "a lamp on a table" --planner smollm2 --adapter FOLDER
+    upspiral scenes plan "half a dozen chairs encircle an oval table" --planner smollm2
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class SmolLM2:
         if not (adapter / "adapter_config.json").exists():
             raise UserError(
                 f"there is no adapter in {adapter}",
-                "train one with upspiral scenes train-planner --out FOLDER",
+                "train one with upspiral scenes train planner --out FOLDER",
             )
         return cls(HFPolicy.load("smollm2", lora=adapter), drawn)
 

@@ -7,7 +7,7 @@ not seen, a judge says how far each agrees with the scene that the text was made
 preference learning (``common.learners.dpo``) learns from the pairs. A round is kept if agreement on
 dev texts grows.
 
-    upspiral scenes train-planner --out planner
+    upspiral scenes train planner --out planner
 """
 
 from __future__ import annotations
