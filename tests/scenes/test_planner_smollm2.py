@@ -199,3 +199,11 @@ def test_training_learns_saves_and_goes_on(tmp_path: Path, monkeypatch: pytest.M
 def test_what_is_no_scene_agrees_with_nothing() -> None:
     assert train.agreement("nonsense", FORM) == 0
     assert train.agreement(f"{FORM}<|im_end|>", FORM) == 1
+
+
+def test_the_starter_reads_what_the_rules_do_not_know() -> None:
+    text = "The fish tank occupies the top of the dresser."
+    plan = planner("smollm2").plan(text)
+    check(plan.graph)
+    assert [a.what for a in plan.graph.assets] == ["fish tank", "dresser"]
+    assert len(plan.graph.relations) == 1
