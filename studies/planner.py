@@ -1,6 +1,6 @@
 """How well planners read sentences: the rules against SmolLM2 with an adapter trained for it.
 
-    upspiral scenes train-planner --out planner
+    upspiral scenes train planner --out planner
     python studies/planner.py --adapter planner
 
 Held out are sentences in words that neither the rules nor the generator of training texts were

@@ -18,11 +18,6 @@ domain = Domain(
             'upspiral scenes plan "a round table with four chairs around it"',
             "scenes.commands.plan:MakePlan",
         ),
-        "train-planner": Command(
-            "teach SmolLM2-135M to plan scenes",
-            "upspiral scenes train-planner --out planner",
-            "scenes.commands.planner:TrainPlanner",
-        ),
         "relations": Command(
             "the relations that a scene graph may name",
             "upspiral scenes relations",
@@ -37,6 +32,11 @@ domain = Domain(
             "put models of a folder or catalogue into the index",
             "upspiral scenes index",
             "scenes.commands.assets:MakeIndex",
+        ),
+        "train planner": Command(
+            "teach SmolLM2-135M to plan scenes",
+            "upspiral scenes train planner --out planner",
+            "scenes.commands.planner:TrainPlanner",
         ),
         "train clip": Command(
             "how the starter CLIP was made: furniture rendered, captions and pictures matched",

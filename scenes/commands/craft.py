@@ -37,7 +37,7 @@ class Craft:
     base_url: str | None = None
     """Where it is served, as in http://localhost:8000/v1."""
     adapter: Path | None = None
-    """For --planner smollm2: what upspiral scenes train-planner made."""
+    """For --planner smollm2: what upspiral scenes train planner made; the starter by default."""
     clip: str = "starter"
     """The weights of --critic clip: starter, or ARCHITECTURE:TAG_OR_FILE of open_clip."""
     assets: Path | None = None

@@ -21,13 +21,13 @@ class MakePlan:
     out: Path | None = None
     """Write the graph here as JSON."""
     planner: Literal["rules", "smollm2", "served"] = "rules"
-    """Rules need no model; smollm2 wants --adapter; served asks --model at --base-url."""
+    """Rules need no model; smollm2 is a small one; served asks --model at --base-url."""
     model: str | None = None
     """The name that the server knows the model by."""
     base_url: str | None = None
     """Of an OpenAI-compatible server, as in http://localhost:8000/v1; its key: OPENAI_API_KEY."""
     adapter: Path | None = None
-    """What upspiral scenes train-planner made."""
+    """For --planner smollm2: what upspiral scenes train planner made; the starter by default."""
 
     def run(self, out: Output) -> dict[str, Any]:
         from scenes.planners.choose import planner

@@ -1,4 +1,4 @@
-"""``upspiral scenes train-planner``: an adapter for the planner that is a small model."""
+"""``upspiral scenes train planner``: an adapter for the planner that is a small model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TrainPlanner:
             raise UserError("nothing to train on", "give --pairs and --texts of 1 or more")
         config = Config(pairs=self.pairs, rounds=self.rounds, texts=self.texts, seed=self.seed)
         out.resume = (
-            f"upspiral scenes train-planner --out {self.out} --pairs {self.pairs} "
+            f"upspiral scenes train planner --out {self.out} --pairs {self.pairs} "
             f"--rounds {self.rounds} --texts {self.texts} --seed {self.seed}"
         )
         work = self.out.with_name(f"{self.out.name}-work")

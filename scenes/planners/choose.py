@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from common import registry
 from common.errors import UserError
 from common.policies.served import ServedPolicy
 from common.stages import Progress
@@ -23,7 +24,10 @@ def planner(
     keep: Path | None = None,
     progress: Progress | None = None,
 ) -> Planner:
-    """The planner called ``kind``; ``keep`` is the folder for a served model's answers.
+    """The planner called ``kind``.
+
+    ``keep`` is the folder for a served model's answers; ``adapter`` one for SmolLM2, the starter's
+    by default.
 
     Raises:
         UserError: what it needs was not given.
@@ -35,12 +39,7 @@ def planner(
     if kind == "smollm2":
         from scenes.planners.smollm2 import SmolLM2
 
-        if adapter is None:
-            raise UserError(
-                "the planner smollm2 needs --adapter",
-                "train one with upspiral scenes train-planner --out FOLDER",
-            )
-        return SmolLM2.load(adapter)
+        return SmolLM2.load(adapter or registry.get("starter-planner"))
     from scenes.planners.rules import Rules
 
     return Rules()

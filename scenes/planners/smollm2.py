@@ -1,10 +1,11 @@
 """The planner that a small language model is: SmolLM2-135M with an adapter trained for it.
 
-It writes the scene of a text in the form of :mod:`scenes.planners.compact`. Several are drawn and
-the first is taken whose words come from the text, since a small model likes to invent: a check that
-needs no reference. :mod:`scenes.planners.train` trains the adapter.
+It writes the scene of a text in the form of :mod:`scenes.planners.compact`. Where the likeliest
+form has words that are not in the text, or places what it did not list, others are drawn and the
+one with the least of that is taken: a check that needs no reference.
+:mod:`scenes.planners.train` trains the adapter.
 
-    upspiral scenes plan "a lamp on a table" --planner smollm2 --adapter FOLDER
+    upspiral scenes plan "half a dozen chairs encircle an oval table" --planner smollm2
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def completion(form: str) -> str:
 
 @dataclass
 class SmolLM2:
-    """``drawn`` forms a text; the first is the likeliest one, the others are drawn by chance."""
+    """Up to ``drawn`` forms a text: the likeliest one, and others at ``temperature``."""
 
     policy: HFPolicy
     drawn: int = 4
@@ -52,7 +53,7 @@ class SmolLM2:
         if not (adapter / "adapter_config.json").exists():
             raise UserError(
                 f"there is no adapter in {adapter}",
-                "train one with upspiral scenes train-planner --out FOLDER",
+                "train one with upspiral scenes train planner --out FOLDER",
             )
         return cls(HFPolicy.load("smollm2", lora=adapter), drawn)
 
@@ -64,10 +65,16 @@ class SmolLM2:
         """
         if not text.strip():
             raise UserError("an empty text", EXAMPLE)
-        forms = self._said(text, 1, 0.0)
-        if self.drawn > 1 and invented(forms[0], text):
-            forms += self._said(text, self.drawn - 1, self.temperature)
-        return self._best(text, forms)
+        plan, problem = self._read(text, self._said(text, 1, 0.0))
+        if self.drawn > 1 and (plan is None or plan.notes):
+            others, _ = self._read(text, self._said(text, self.drawn - 1, self.temperature))
+            if others is not None and (plan is None or len(others.notes) < len(plan.notes)):
+                plan = others
+        if plan is None:
+            raise UserError(
+                f"the model made no scene of {text[:60]!r}: {problem}", "try --planner rules"
+            )
+        return plan
 
     def _said(self, text: str, n: int, temperature: float) -> list[str]:
         seeds = [int(identity(text, i), 16) >> 17 for i in range(n)]
@@ -77,9 +84,9 @@ class SmolLM2:
         end = self.policy.tokenizer.eos_token
         return [self.policy.decode(one.ids).replace(end, "") for one in group]
 
-    def _best(self, text: str, forms: Sequence[str]) -> Plan:
-        """The plan of the form that invents least, the earliest of equals."""
-        plans: list[tuple[int, Plan]] = []
+    def _read(self, text: str, forms: Sequence[str]) -> tuple[Plan | None, str]:
+        """The plan of the form with the least to be noted, the earliest of equals; or a problem."""
+        plans: list[Plan] = []
         problem = ""
         for form in forms:
             try:
@@ -87,14 +94,9 @@ class SmolLM2:
             except UserError as error:
                 problem = problem or error.message
                 continue
-            words = invented(form, text)
-            notes = tuple(f"{w} is not in the text" for w in words)
-            plans.append((len(words) + len(plan.notes), plan._replace(notes=plan.notes + notes)))
-        if not plans:
-            raise UserError(
-                f"the model made no scene of {text[:60]!r}: {problem}", "try --planner rules"
-            )
-        return min(plans, key=lambda found: found[0])[1]
+            notes = tuple(f"{word} is not in the text" for word in invented(form, text))
+            plans.append(plan._replace(notes=plan.notes + notes))
+        return min(plans, key=lambda plan: len(plan.notes), default=None), problem
 
 
 def invented(form: str, text: str) -> list[str]:

@@ -7,7 +7,7 @@ not seen, a judge says how far each agrees with the scene that the text was made
 preference learning (``common.learners.dpo``) learns from the pairs. A round is kept if agreement on
 dev texts grows.
 
-    upspiral scenes train-planner --out planner
+    upspiral scenes train planner --out planner
 """
 
 from __future__ import annotations
@@ -177,10 +177,9 @@ def begun(config: Config, seen: Sequence[Example], work: Path, progress: Progres
     """The policy after supervised learning, which is kept in ``work / "begun"``."""
     done = work / "begun"
     if (done / CONFIG).exists():
-        return HFPolicy.load("smollm2", lora=done)
+        return _load(done)
     torch.manual_seed(config.seed)
-    # bfloat16 below the adapter, whose own weights stay float32: twice as fast on a CPU.
-    policy = HFPolicy.load("smollm2", dtype=torch.bfloat16)
+    policy = _load(None)
     layers = policy.model.config.num_hidden_layers
     policy.add_adapter(
         LoraConfig(
@@ -200,7 +199,12 @@ def begun(config: Config, seen: Sequence[Example], work: Path, progress: Progres
     ctx = Context(config.seed, 0, _NoArtifacts(), Nothing(), progress, work)
     config.sft.learn(policy, lessons, ctx)
     save(policy, done)
-    return HFPolicy.load("smollm2", lora=done)
+    return _load(done)
+
+
+def _load(adapter: Path | None) -> HFPolicy:
+    """In bfloat16 below the adapter, whose own weights stay float32: twice as fast on a CPU."""
+    return HFPolicy.load("smollm2", lora=adapter, dtype=torch.bfloat16)
 
 
 def save(policy: HFPolicy, folder: Path) -> None:

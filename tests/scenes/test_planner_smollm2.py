@@ -147,8 +147,6 @@ def test_a_model_that_says_forms_is_a_planner() -> None:
 
 
 def test_flags_that_are_missing_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--adapter"):
-        planner("smollm2")
     with pytest.raises(UserError, match="no adapter in"):
         planner("smollm2", adapter=tmp_path)
 
@@ -201,3 +199,11 @@ def test_training_learns_saves_and_goes_on(tmp_path: Path, monkeypatch: pytest.M
 def test_what_is_no_scene_agrees_with_nothing() -> None:
     assert train.agreement("nonsense", FORM) == 0
     assert train.agreement(f"{FORM}<|im_end|>", FORM) == 1
+
+
+def test_the_starter_reads_what_the_rules_do_not_know() -> None:
+    text = "The fish tank occupies the top of the dresser."
+    plan = planner("smollm2").plan(text)
+    check(plan.graph)
+    assert [a.what for a in plan.graph.assets] == ["fish tank", "dresser"]
+    assert len(plan.graph.relations) == 1
