@@ -69,7 +69,7 @@ def test_two_arms_side_by_side(place: Path) -> None:
 def test_a_run_that_another_process_began_meanwhile_is_left_to_it(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from common.commands import Output
+    from common.commands import Output, arms
     from common.store import Store
     from speech.commands import compare
 
@@ -80,8 +80,8 @@ def test_a_run_that_another_process_began_meanwhile_is_left_to_it(
     run = compare.run_name("compare", wanted.base(), config, 0)
     # Nobody was at the run when the comparison looked, and then somebody was.
     statuses = iter([None])
-    look = compare.status_of
-    monkeypatch.setattr(compare, "status_of", lambda store, name: next(statuses, look(store, name)))
+    look = arms.status_of
+    monkeypatch.setattr(arms, "status_of", lambda store, name: next(statuses, look(store, name)))
     lease = Store().lease(run, config={})
     try:
         found = wanted.run(Output(sys.stdout))
