@@ -173,8 +173,8 @@ class Improving:
         )
 
     def fingerprint(self) -> str:
-        """A hash of the policy's state and the gap model's."""
-        return identity(self.policy.fingerprint(), self.gap.fingerprint())
+        """A hash of the policy's state, the gap model's and the steps: all decide what is said."""
+        return identity(self.policy.fingerprint(), self.gap.fingerprint(), self.steps)
 
     def save(self, folder: Path) -> None:
         """As the policy is saved, with the gap model in ``gap``."""

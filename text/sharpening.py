@@ -265,7 +265,7 @@ class Sharpened(BestOf):
         return found
 
     def fingerprint(self) -> str:
-        return self.policy.fingerprint()
+        return identity(self.policy.fingerprint(), self.kind, self.best_of)
 
     def save(self, folder: Path) -> None:
         self.policy.save(folder)

@@ -97,10 +97,11 @@ def strategies(path: str | Path = FILE) -> tuple[Strategy, ...]:
 
 
 def free_prompt(task: Task, known: Sequence[Strategy], chat: bool = False) -> str:
-    """What leaves the choice to the model: an example of each strategy, for different questions."""
+    """What leaves the choice to the model: the strategies, and an example of each in turn."""
     shots = [(s, s.shots[i % len(s.shots)]) for i, s in enumerate(known)]
     blocks = [(asked, f"{s.name}: {solved}") for s, (asked, solved) in shots]
-    return _blocks(task, blocks, "", chat)
+    names = ", ".join(s.name for s in known)
+    return f"Strategies: {names}.\n\n{_blocks(task, blocks, '', chat)}"
 
 
 def bound_prompt(task: Task, strategy: Strategy, chat: bool = False) -> str:
@@ -252,9 +253,10 @@ def _with_name(output: str, strategy: Strategy) -> str:
 class FirstSuccess:
     """Select: of each trajectory the first right attempt, as an answer to the bare question.
 
-    At most ``keep`` a question, each text once, early attempts first. ``notes`` have the accuracy
-    of first attempts and after refinement, the strategies that were chosen first and how often each
-    was right, and the tokens spent.
+    At most ``keep`` a question, each text once, early attempts first; none that names no strategy,
+    or the model would learn names of its own. ``notes`` have the accuracy of first attempts and
+    after refinement, the strategies that were chosen first and how often each was right, and the
+    tokens spent.
     """
 
     keep: int = 2
@@ -265,7 +267,7 @@ class FirstSuccess:
         paths = trajectories(mine)
         first: dict[str, list[Candidate]] = {}
         for path in paths:
-            right = [c for c in path if c.scores[self.key] > 0.5]
+            right = [c for c in path if c.scores[self.key] > 0.5 and c.strategy != UNNAMED]
             if right and right[0].meta.get("finished", True):
                 first.setdefault(right[0].task, []).append(right[0])
         chosen = []

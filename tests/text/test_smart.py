@@ -116,6 +116,19 @@ def test_what_is_learnt_is_the_first_success_as_a_first_answer(tmp_path: Path) -
     assert programs > notes["first_strategy"]["program-of-thought"] + 0.15
 
 
+def test_names_that_the_model_made_up_are_not_learnt(tmp_path: Path) -> None:
+    task = TASKS["t7"]
+    stage = Attempts(Sample(n=1), KNOWN[:2], 3)
+    found = stage.propose(
+        Simulated(lambda *_: " golden: The answer is 17."), [task], context(tmp_path)
+    )
+    scores = AnswerJudge().judge(TASKS, found, context(tmp_path))
+    found = [replace(c, scores=s) for c, s in zip(found, scores, strict=True)]
+    assert [c.strategy for c in found[:1]] == ["unnamed"] and len(found) == 3
+    [lesson] = FirstSuccess().select(TASKS, found, context(tmp_path)).demonstrations
+    assert lesson.completion == found[1].output and lesson.source == found[1].strategy
+
+
 def test_one_strategy_is_rest(tmp_path: Path) -> None:
     chain = tuple(s for s in KNOWN if s.name == "chain-of-thought")
     tasks = {n: replace(t, prompt=free_prompt(t, chain)) for n, t in TASKS.items()}
@@ -156,6 +169,7 @@ def test_prompts_and_code() -> None:
     assert bound.endswith("Question: What is 1 + 10?\nAnswer: chain-of-thought:")
     assert bound.count("chain-of-thought:") == len(KNOWN[1].shots) + 1
     assert all(task.prompt.count(f"{name}:") == 1 for name in NAMES)
+    assert task.prompt.startswith("Strategies: direct, chain-of-thought, ")
     assert free_prompt(task, KNOWN, chat=True).endswith("What is 1 + 10?")
     program = KNOWN[3]
     assert code_of("program-of-thought: print(1)", program) == "print(1)"
