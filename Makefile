@@ -1,5 +1,5 @@
 # setup: an environment in .venv and the data.  check, test: all there is to know before a commit.
-# demo: the main job on the embedded default.   bench: one script a claim.
+# demo: the main jobs on the embedded default.   bench: one script a claim.
 PYTHON ?= python3.11
 BIN := .venv/bin
 PACKAGES := $(patsubst %/__init__.py,%,$(wildcard common/__init__.py scenes/__init__.py speech/__init__.py text/__init__.py))
@@ -26,6 +26,7 @@ setup: .venv/.installed
 
 demo: setup
 	$(BIN)/upspiral speech align --recipe demo --seed 0
+	$(BIN)/upspiral scenes craft "a round table with four chairs around it, a lamp on a cabinet left of the sofa" --out demo/room
 
 # A file at a time beside another one, each on one core: faster than two threads a file.
 test: setup
