@@ -1,12 +1,10 @@
 """The critic that compares the picture with the words, by CLIP.
 
-Two questions. Does the picture look like the text: the cosine that is the critic's score, raw and
-not stretched (a published checkpoint of ViT-B size gives about 0.3 to a picture and its own
-caption; compare only figures of the same weights). Does each thing look like what it is called: its
-part of the picture is compared with its own words and with those of other things, of the scene and
-of everyday, and one that looks like many of them rather than like itself is named, with models
-that look more like it. What a model cannot tell (a starter that knows furniture and little else) it
-leaves alone: a thing too small, or hidden, is not judged.
+Two questions. Does the picture look like the text: the cosine is the critic's score, raw and not
+stretched, so that only figures of the same weights can be compared. Does each thing look like what
+it is called: its part of the picture is compared with its own words and with those of other things,
+of the scene and of everyday, and one that looks like many of them rather than like itself is named,
+with models that look more like it. A thing too small, or hidden, is not judged.
 """
 
 from __future__ import annotations
