@@ -17,7 +17,7 @@ import numpy as np
 from scenes.assets.index import Index
 from scenes.assets.search import SURE, search
 from scenes.assets.words import article, called, head
-from scenes.clip.encoder import Clip, cut, opened
+from scenes.clip.encoder import Clip, Floats, cut, opened
 from scenes.clip.looks import likeness
 from scenes.critics import Criticism, Finding, Shot
 from scenes.edits import Replace
@@ -56,6 +56,7 @@ class ClipCritic:
     def __init__(self, encoder: Clip, index: Index | None = None) -> None:
         self.encoder = encoder
         self.index = index
+        self._known: dict[str, Floats] = {}
 
     def likeness(self, shot: Shot) -> Likeness:
         """The raw cosine of the picture with the text; with the mean over sub-scenes, if any."""
@@ -95,7 +96,7 @@ class ClipCritic:
         found = []
         for (what, model), view in zip(best, views, strict=True):
             rest = others(what, [k[0] for k in best])
-            cosines = self.encoder.texts([article(w) for w in (what, *rest)]) @ view
+            cosines = self._words((what, *rest)) @ view
             nearer = np.flatnonzero(cosines[1:] > cosines[0])
             if len(nearer) < LIKE:
                 continue
@@ -106,6 +107,13 @@ class ClipCritic:
             edits = tuple(Replace(asset=i, model=better) for i in alike) if better else ()
             found.append((len(nearer) / len(rest), Finding(what=said, edits=edits)))
         return found
+
+    def _words(self, words: Sequence[str]) -> Floats:
+        """Vectors of names of things (n, width); each is worked out once."""
+        new = [w for w in words if w not in self._known]
+        vectors = self.encoder.texts([article(w) for w in new])
+        self._known |= dict(zip(new, vectors, strict=True))
+        return np.stack([self._known[w] for w in words])
 
     def _better(self, what: str, model: str | None) -> str | None:
         """The model that looks most like the words among those that fit them, if not this one."""
