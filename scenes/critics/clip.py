@@ -28,9 +28,9 @@ EVERYDAY = (
     "laptop", "piano", "rug", "book", "clock", "vase", "bicycle", "dog", "knife", "switch",
 )  # fmt: skip
 """What a thing might look like instead."""
-LIKE = 10
-"""So many everyday things nearer to a picture than its own words make a finding: see docs/clip.md
-for how often that is wrong."""
+LIKE = 0.7
+"""Share of other words nearer to a picture than its own that makes a finding; docs/clip.md says how
+often it is wrong."""
 PIXELS = 24
 """Sides of a part of the picture below which nothing is judged."""
 HIDDEN = 0.4
@@ -97,15 +97,15 @@ class ClipCritic:
         for (what, model), view in zip(best, views, strict=True):
             rest = others(what, [k[0] for k in best])
             cosines = self._words((what, *rest)) @ view
-            nearer = np.flatnonzero(cosines[1:] > cosines[0])
-            if len(nearer) < LIKE:
+            nearer = float((cosines[1:] > cosines[0]).mean())
+            if nearer < LIKE:
                 continue
             rather = rest[int(cosines[1:].argmax())]
             better = self._better(what, model)
             alike = [a.id for a in shot.dressed.graph.assets if (a.what, a.model) == (what, model)]
             said = f"the {what} does not look like {article(what)}, rather like {article(rather)}"
             edits = tuple(Replace(asset=i, model=better) for i in alike) if better else ()
-            found.append((len(nearer) / len(rest), Finding(what=said, edits=edits)))
+            found.append((nearer, Finding(what=said, edits=edits)))
         return found
 
     def _words(self, words: Sequence[str]) -> Floats:
