@@ -21,6 +21,7 @@ import numpy as np
 from common.home import cache
 from common.records import identity
 from scenes.assets.furniture import index, models
+from scenes.assets.index import Index
 from scenes.assets.search import search
 from scenes.assets.words import article
 from scenes.clip import encoder, quality
@@ -28,7 +29,7 @@ from scenes.clip.captions import name
 from scenes.clip.looks import by_looks
 from scenes.clip.pictures import Picture
 from scenes.clip.train import RECIPES, icons, shown
-from scenes.critics.clip import others
+from scenes.critics.clip import EVERYDAY, others
 
 QUERIES = Path(__file__).with_name("looks.json")
 
@@ -67,7 +68,7 @@ def show(figures: list[quality.Figure]) -> None:
 def reranking(clip: encoder.Clip) -> None:
     """Share of queries whose first model is one of those that fit."""
     told = json.loads(QUERIES.read_text())
-    made, _ = index(images=clip)
+    made, _ = index(images=clip, into=Index(cache() / "clip/study.db"))
     print(f"\nfirst model fits, {len(told)} queries of looks")
     first: dict[str, list[float]] = {}
     for query, right in told.items():
@@ -92,25 +93,26 @@ def reranking(clip: encoder.Clip) -> None:
 
 
 def critic(clip: encoder.Clip, pictures: list[Picture], shots: Path) -> None:
-    """For each number of nearer everyday words: findings on right and on wrong words."""
+    """For each share of everyday words that are nearer: findings on right and on wrong words."""
     by_id = {m.id: m for m in models()}
     things = [p for p in pictures if p.kind is None]
     views = clip.images([shown(p, shots) for p in things])
-    ranks: dict[str, list[int]] = {"right": [], "wrong": []}
+    words = sorted({*EVERYDAY, *(name(by_id[p.models[0]]) for p in things)})
+    vector = dict(zip(words, clip.texts([article(w) for w in words]), strict=True))
+    ranks: dict[str, list[float]] = {"right": [], "wrong": []}
     for n, (picture, view) in enumerate(zip(things, views, strict=True)):
         stranger = things[(n * 31 + 7) % len(things)]
-        words = {"right": name(by_id[picture.models[0]]), "wrong": name(by_id[stranger.models[0]])}
-        if words["right"] == words["wrong"]:
+        said = {"right": name(by_id[picture.models[0]]), "wrong": name(by_id[stranger.models[0]])}
+        if said["right"] == said["wrong"]:
             continue
-        for which, what in words.items():
-            texts = clip.texts([article(w) for w in (what, *others(what, []))])
-            cosines = texts @ view
-            ranks[which].append(int((cosines[1:] > cosines[0]).sum()))
+        for which, what in said.items():
+            cosines = np.array([vector[w] @ view for w in (what, *others(what, []))])
+            ranks[which].append(float((cosines[1:] > cosines[0]).mean()))
     n = len(ranks["right"])
-    print(f"\nthe critic's findings, {n} pictures: everyday words that are nearer")
-    for least in (3, 5, 8, 10, 12, 15, 20):
+    print(f"\nthe critic's findings, {n} pictures: share of everyday words that are nearer")
+    for least in (0.1, 0.3, 0.5, 0.6, 0.7, 0.8):
         right, wrong = (float((np.array(ranks[w]) >= least).mean()) for w in ("right", "wrong"))
-        print(f"{least:3} or more: {right:.3f} of right words, {wrong:.3f} of wrong ones")
+        print(f"{least:.1f} or more: {right:.3f} of right words, {wrong:.3f} of wrong ones")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from common.home import cache
 from scenes.assets import folder, sh3f
 from scenes.assets.index import ImageEncoder, Index, Indexed
 from scenes.assets.model import Model
+from scenes.assets.previews import pictured
 
 Progress = Callable[[int, int, str], None]
 
@@ -38,7 +39,8 @@ def index(
 ) -> tuple[Index, dict[str, Indexed]]:
     """The index with the models of ``assets`` (a folder or a catalogue; the furniture by default).
 
-    What is in it already stays; what came of each source is told by its name.
+    What is in it already stays; what came of each source is told by its name. Models of a folder
+    are rendered for ``images`` to see.
 
     Raises:
         UserError: as the readers and the registry do.
@@ -47,6 +49,8 @@ def index(
     done = {}
     if assets is not None and assets.suffix.lower() != ".sh3f":
         found = folder.read(assets)
+        if images is not None:
+            found = pictured(found, progress=progress)
         done[str(assets)] = into.add(source(assets), found, images, progress)
         return into, done
     for catalogue in [assets] if assets is not None else catalogues():

@@ -120,7 +120,10 @@ class Index:
             or (name is not None and there[m.id][1] != name)
         ]
         for start in range(0, len(new), 64):
-            part = new[start : start + 64]
+            part = [
+                self._measured(m) if there.get(m.id, ("", None))[0] == _content(m) else m
+                for m in new[start : start + 64]
+            ]
             self._write(source, part, images)
             if progress is not None:
                 progress(min(start + 64, len(new)), len(new), "models indexed")
@@ -229,6 +232,11 @@ class Index:
 
     def _wanted(self) -> sa.ColumnElement[bool]:
         return sa.true() if self.only is None else models.c.source == self.only
+
+    def _measured(self, model: Model) -> Model:
+        """``model`` with what was measured of it, whose content is that of the one here."""
+        old = self[model.id]
+        return model.model_copy(update={"surfaces": old.surfaces, "size": model.size or old.size})
 
     def _update(self, name: str, **values: Any) -> None:
         with self.database.write() as connection:

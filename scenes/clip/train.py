@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from common import registry
 from common.errors import UserError
-from common.training import generator, run_steps
+from common.training import cosine, generator, run_steps
 from scenes.assets.model import Model
 from scenes.clip.captions import FRAMES, OPPOSITE, arranged, thing
 from scenes.clip.collages import collages, paste
@@ -50,7 +50,7 @@ class ClipRecipe:
     """Scenes pasted from icons."""
     views: int = 2
     """Augmented views of each picture; every second one is mirrored."""
-    steps: int = 400
+    steps: int = 240
     batch: int = 160
     rate: float = 5e-4
     decay: float = 0.1
@@ -268,7 +268,7 @@ def train(
     optimizer = torch.optim.AdamW(groups, recipe.rate, weight_decay=recipe.decay)
     run_steps(
         "clip", out / "work", recipe.steps, step, {"towers": towers}, {"adamw": optimizer},
-        progress=progress,
+        schedule=lambda i: cosine(i, recipe.steps, warmup=recipe.steps // 10), progress=progress,
     )  # fmt: skip
     towers.eval()
     towers.save(out / "clip")

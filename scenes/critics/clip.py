@@ -1,12 +1,10 @@
 """The critic that compares the picture with the words, by CLIP.
 
-Two questions. Does the picture look like the text: the cosine that is the critic's score, raw and
-not stretched (a published checkpoint of ViT-B size gives about 0.3 to a picture and its own
-caption; compare only figures of the same weights). Does each thing look like what it is called: its
-part of the picture is compared with its own words and with those of other things, of the scene and
-of everyday, and one that looks like many of them rather than like itself is named, with models
-that look more like it. What a model cannot tell (a starter that knows furniture and little else) it
-leaves alone: a thing too small, or hidden, is not judged.
+Two questions. Does the picture look like the text: the cosine is the critic's score, raw and not
+stretched, so that only figures of the same weights can be compared. Does each thing look like what
+it is called: its part of the picture is compared with its own words and with those of other things,
+of the scene and of everyday, and one that looks like many of them rather than like itself is named,
+with models that look more like it. A thing too small, or hidden, is not judged.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ import numpy as np
 from scenes.assets.index import Index
 from scenes.assets.search import SURE, search
 from scenes.assets.words import article, called, head
-from scenes.clip.encoder import Clip, cut, opened
+from scenes.clip.encoder import Clip, Floats, cut, opened
 from scenes.clip.looks import likeness
 from scenes.critics import Criticism, Finding, Shot
 from scenes.edits import Replace
@@ -30,9 +28,9 @@ EVERYDAY = (
     "laptop", "piano", "rug", "book", "clock", "vase", "bicycle", "dog", "knife", "switch",
 )  # fmt: skip
 """What a thing might look like instead."""
-LIKE = 10
-"""So many everyday things nearer to a picture than its own words make a finding: see docs/clip.md
-for how often that is wrong."""
+LIKE = 0.7
+"""Share of other words nearer to a picture than its own that makes a finding; docs/clip.md says how
+often it is wrong."""
 PIXELS = 24
 """Sides of a part of the picture below which nothing is judged."""
 HIDDEN = 0.4
@@ -58,6 +56,7 @@ class ClipCritic:
     def __init__(self, encoder: Clip, index: Index | None = None) -> None:
         self.encoder = encoder
         self.index = index
+        self._known: dict[str, Floats] = {}
 
     def likeness(self, shot: Shot) -> Likeness:
         """The raw cosine of the picture with the text; with the mean over sub-scenes, if any."""
@@ -97,17 +96,24 @@ class ClipCritic:
         found = []
         for (what, model), view in zip(best, views, strict=True):
             rest = others(what, [k[0] for k in best])
-            cosines = self.encoder.texts([article(w) for w in (what, *rest)]) @ view
-            nearer = np.flatnonzero(cosines[1:] > cosines[0])
-            if len(nearer) < LIKE:
+            cosines = self._words((what, *rest)) @ view
+            nearer = float((cosines[1:] > cosines[0]).mean())
+            if nearer < LIKE:
                 continue
             rather = rest[int(cosines[1:].argmax())]
             better = self._better(what, model)
             alike = [a.id for a in shot.dressed.graph.assets if (a.what, a.model) == (what, model)]
             said = f"the {what} does not look like {article(what)}, rather like {article(rather)}"
             edits = tuple(Replace(asset=i, model=better) for i in alike) if better else ()
-            found.append((len(nearer) / len(rest), Finding(what=said, edits=edits)))
+            found.append((nearer, Finding(what=said, edits=edits)))
         return found
+
+    def _words(self, words: Sequence[str]) -> Floats:
+        """Vectors of names of things (n, width); each is worked out once."""
+        new = [w for w in words if w not in self._known]
+        vectors = self.encoder.texts([article(w) for w in new])
+        self._known |= dict(zip(new, vectors, strict=True))
+        return np.stack([self._known[w] for w in words])
 
     def _better(self, what: str, model: str | None) -> str | None:
         """The model that looks most like the words among those that fit them, if not this one."""

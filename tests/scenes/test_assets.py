@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from common import registry
 from common.errors import UserError
@@ -16,10 +17,13 @@ from common.sentences import encoder
 from scenes.assets import folder, furniture, sh3f
 from scenes.assets.index import Floats, Index
 from scenes.assets.model import Model, attribution
+from scenes.assets.previews import pictured
 from scenes.assets.search import SURE, search, search_image
 from scenes.assets.words import called, head, tokens
 from scenes.graph import Surface
+from tests.scenes.clips import colours
 from tests.scenes.hashed import hashed
+from tests.scenes.shapes import obj, table
 
 LABELLED = {
     "sofa": "Sofa", "couch": "Sofa|Couch", "chair": "Chair", "office chair": "Chair",
@@ -117,8 +121,6 @@ def test_icons_are_searched_by_what_they_look_like(indexed: Index, tmp_path: Pat
         name = "grey"
 
         def images(self, paths: object) -> Floats:
-            from PIL import Image
-
             rows = [
                 np.asarray(Image.open(p).convert("RGBA").convert("L").resize((8, 8)), np.float32)
                 for p in paths  # type: ignore[attr-defined]
@@ -271,3 +273,27 @@ def test_two_processes_may_index_at_once(tmp_path: Path) -> None:
 def test_the_registry_knows_the_furniture() -> None:
     known = {entry.name: entry for entry in registry.catalogue()}
     assert known["furniture"].kind == "data" and known["minilm"].kind == "model"
+
+
+def test_models_without_a_picture_get_one(tmp_path: Path) -> None:
+    obj(tmp_path / "table.obj", table())
+    (tmp_path / "broken.obj").write_text("f 1 2 3\n")
+    found = {m.name: m for m in pictured(folder.read(tmp_path), tmp_path / "previews")}
+    assert found["broken"].icon is None
+    with Image.open(str(found["table"].icon)) as picture:
+        assert picture.size == (192, 192) and len(set(picture.convert("L").tobytes())) > 20
+    (tmp_path / "table.obj").write_text("")  # not read again
+    again = [found["table"].model_copy(update={"icon": None})]
+    assert pictured(again, tmp_path / "previews") == [found["table"]]
+
+
+def test_another_encoder_leaves_what_was_measured(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), (255, 0, 0)).save(tmp_path / "i.png")
+    index = Index(tmp_path / "i.db", hashed)
+    mine = [model("lamp", icon=str(tmp_path / "i.png"))]
+    index.add("test", mine)
+    index.measured("lamp", (0.2, 0.2, 0.4), [Surface(x=(0, 1), y=(0, 1), z=0.4)])
+    assert index.add("test", mine, colours).new == 1
+    assert index["lamp"].size == (0.2, 0.2, 0.4) and index["lamp"].surfaces
+    assert len(index.all("image", colours.name)[0]) == 1
+    assert index.add("test", mine, colours).kept == 1

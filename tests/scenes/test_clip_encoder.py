@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from common.errors import UserError
-from scenes.clip.encoder import GROUND, cut, load, opened, square
+from scenes.assets import furniture
+from scenes.assets.words import head
+from scenes.clip.encoder import GROUND, chosen, cut, load, opened, square
 from scenes.clip.towers import TextConfig, Towers, TowersConfig
 from scenes.clip.towers import load as load_towers
 from tests.scenes.clips import colours
@@ -125,3 +127,20 @@ def test_towers_come_back_as_they_were_saved(
         assert torch.allclose(towers.texts(words), back.texts(words), atol=2e-2)
     encoder = load(str(tmp_path / "clip"))
     assert encoder.images([picture]).shape == encoder.texts(["a chair"]).shape == (1, 16)
+
+
+def test_the_starter_tells_furniture_apart() -> None:
+    clip = load("starter")
+    kinds = ("chair", "table", "sofa", "plant", "car")
+    told: dict[str, list[Path]] = {k: [] for k in kinds}
+    for model in furniture.models():
+        if model.icon and head(model.name)[-1:] and head(model.name)[-1] in kinds:
+            told[head(model.name)[-1]].append(Path(model.icon))
+    words = clip.texts([f"a {k}" for k in kinds])
+    right = [
+        (clip.images(icons[:8]) @ words.T).argmax(1) == n
+        for n, icons in enumerate(told.values())
+        if icons
+    ]
+    assert np.concatenate(right).mean() > 0.8
+    assert chosen("none") is None and chosen("starter") is not None
