@@ -1,12 +1,13 @@
-"""How the benchmark says things: three phrasings of each fact for each split, none in two splits.
+"""How the benchmark says things: phrasings of each fact for each split, none in two splits.
 
 ``{a}`` is the subject, ``{b}`` and ``{c}`` are hosts, in capitals at the beginning of a sentence;
 ``{be}`` and other verbs agree with the subject, ``{be_b}`` with the first host. ``{h}`` is the host
-in the singular, ``{v}`` a number, ``{w}`` a wall or a corner. The first phrasing of a split is a
-noun phrase of a list, the others are sentences.
+in the singular, ``{v}`` a number, ``{w}`` a wall or a corner. The first phrasing of three is a noun
+phrase of a list, the others are sentences.
 
-What a planner is mended by are the phrasings of train and dev; those of test were written at the
-same time as them and are looked at by nobody but the evaluation.
+What a planner is mended by are the phrasings of train and dev. Those of test were written before
+the planner was last mended, and nobody but the evaluation looks at what becomes of them. The second
+three of dev were those of test once, and moved when they had been answered (docs/lab-notes.md).
 """
 
 from __future__ import annotations
@@ -21,37 +22,37 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 Three = tuple[str, str, str]
 
 
-def _sides(*phrases: str) -> dict[str, tuple[Three, Three, Three]]:
-    """The same nine phrases for left and right."""
-    found = {}
-    for side in ("left", "right"):
-        nine = [p.replace("SIDE", side).replace("Side", side.capitalize()) for p in phrases]
-        found[f"{side}-of"] = (_three(nine[:3]), _three(nine[3:6]), _three(nine[6:]))
-    return found
-
-
-def _three(phrases: list[str]) -> Three:
-    first, second, third = phrases
-    return first, second, third
-
-
-PHRASINGS: dict[str, tuple[Three, Three, Three]] = {
+PHRASINGS: dict[str, tuple[Three, Three, Three, Three]] = {
     "exists": (
         ("{a}", "There {be} {a}.", "{A} {stand} there."),
         ("also {a}", "There {be} also {a}.", "{A} {be} there, too."),
         ("as well as {a}", "{A} {be} part of it.", "You also see {a}."),
+        ("{a} somewhere", "Add {a}.", "It has {a}."),
     ),
     "on": (
         ("{a} on {b}", "{A} {stand} on {b}.", "On {b} there {be} {a}."),
         ("{a} on top of {b}", "{A} {be} placed on {b}.", "{B} {hold_b} {a}."),
         ("{b} with {a} on it", "{A} {rest} on top of {b}.", "On top of {b} {sit} {a}."),
+        ("{a} placed on {b}", "Put {a} on {b}.", "There {be} {a} lying on {b}."),
     ),
-    **_sides(
-        "{a} to the SIDE of {b}", "{A} {stand} SIDE of {b}.", "To the SIDE of {b} there {be} {a}.",
-        "{a} on the SIDE of {b}", "{A} {be} to the SIDE of {b}.",
-        "On the SIDE side of {b} {be} {a}.",
-        "{a} SIDE of {b}", "{A} {have} been placed on the SIDE side of {b}.",
-        "Side of {b} {stand} {a}.",
+    "left-of": (
+        ("{a} to the left of {b}", "{A} {stand} left of {b}.",
+         "To the left of {b} there {be} {a}."),
+        ("{a} on the left of {b}", "{A} {be} to the left of {b}.",
+         "On the left side of {b} {be} {a}."),
+        ("{a} left of {b}", "{A} {have} been placed on the left side of {b}.",
+         "Left of {b} {stand} {a}."),
+        ("{a} at the left of {b}", "Put {a} to the left of {b}.", "{B} {have_b} {a} to its left."),
+    ),
+    "right-of": (
+        ("{a} to the right of {b}", "{A} {stand} right of {b}.",
+         "To the right of {b} there {be} {a}."),
+        ("{a} on the right of {b}", "{A} {be} to the right of {b}.",
+         "On the right side of {b} {be} {a}."),
+        ("{a} right of {b}", "{A} {have} been placed on the right side of {b}.",
+         "Right of {b} {stand} {a}."),
+        ("{a} at the right of {b}", "Put {a} to the right of {b}.",
+         "{B} {have_b} {a} to its right."),
     ),
     "in-front-of": (
         ("{a} in front of {b}", "{A} {stand} in front of {b}.", "In front of {b} there {be} {a}."),
@@ -59,27 +60,33 @@ PHRASINGS: dict[str, tuple[Three, Three, Three]] = {
          "In front of {b} {be} {a}."),
         ("{b} with {a} in front of it", "{A} can be found in front of {b}.",
          "Directly in front of {b} {stand} {a}."),
+        ("{a} standing in front of {b}", "Put {a} in front of {b}.",
+         "{B} {have_b} {a} in front of it."),
     ),
     "behind": (
         ("{a} behind {b}", "{A} {stand} behind {b}.", "Behind {b} there {be} {a}."),
         ("{b} and behind it {a}", "{A} {be} right behind {b}.", "Behind {b} {be} {a}."),
         ("{b} with {a} behind it", "{A} {have} been put behind {b}.",
          "At the back of {b} {stand} {a}."),
+        ("{a} standing behind {b}", "Put {a} behind {b}.", "{B} {have_b} {a} behind it."),
     ),
     "beside": (
         ("{a} next to {b}", "{A} {stand} beside {b}.", "Next to {b} there {be} {a}."),
         ("{a} beside {b}", "{A} {be} right next to {b}.", "Beside {b} {stand} {a}."),
         ("{a} by the side of {b}", "{A} {have} been put next to {b}.", "Adjacent to {b} {be} {a}."),
+        ("{a} right beside {b}", "Put {a} next to {b}.", "{A} {stand} alongside {b}."),
     ),
     "near": (
         ("{a} near {b}", "{A} {be} close to {b}.", "Near {b} there {be} {a}."),
         ("{a} close to {b}", "{A} {stand} near {b}.", "Near to {b} {be} {a}."),
         ("{a} not far from {b}", "{A} {be} placed near {b}.", "Close to {b} {stand} {a}."),
+        ("{a} close by {b}", "Put {a} near {b}.", "{A} {be} found near {b}."),
     ),
     "far": (
         ("{a} far from {b}", "{A} {stand} far away from {b}.", "Far from {b} there {be} {a}."),
         ("{a} far away from {b}", "{A} {be} placed away from {b}.", "Away from {b} {stand} {a}."),
         ("{a} well away from {b}", "{A} {be} far from {b}.", "Far away from {b} {be} {a}."),
+        ("{a} a long way from {b}", "Put {a} far away from {b}.", "{A} {stand} far off from {b}."),
     ),
     "distance": (
         ("{a} {v} metres from {b}", "{A} {stand} {v} metres from {b}.",
@@ -88,12 +95,15 @@ PHRASINGS: dict[str, tuple[Three, Three, Three]] = {
          "{v} metres away from {b} {stand} {a}."),
         ("{a} at a distance of {v} metres from {b}", "{A} {be} placed {v} metres away from {b}.",
          "{v} m from {b} {be} {a}."),
+        ("{a}, {v} metres from {b}", "Put {a} {v} metres away from {b}.",
+         "{A} and {b} are {v} metres apart."),
     ),
     "around": (
         ("{b} with {a} around it", "{A} {stand} around {b}.", "Around {b} there {be} {a}."),
         ("{a} around {b}", "{A} {be} arranged around {b}.", "{B} {be_b} surrounded by {a}."),
         ("{b} surrounded by {a}", "{A} {be} placed all around {b}.",
          "Evenly around {b} {stand} {a}."),
+        ("{a} grouped around {b}", "Put {a} around {b}.", "{B} {have_b} {a} around it."),
     ),
     "around-each": (
         ("{b}, each with {a} around it", "There {be_b} {b}, each with {a} around it.",
@@ -102,6 +112,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three]] = {
          "There {be_b} {b}. Each {h} is surrounded by {a}."),
         ("{b}, each surrounded by {a}", "{B} {stand_b} there, each with {a} around it.",
          "There {be_b} {b}. {A} {stand} around each {h}."),
+        ("{b} with {a} around each one", "Put {a} around each of {b}.",
+         "There {be_b} {b}, and around every {h} there {be} {a}."),
     ),
     "on-each": (
         ("{b} with {a} on each {h}", "There {be_b} {b}, each with {a} on it.",
@@ -110,6 +122,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three]] = {
          "There {be_b} {b}. {A} {stand} on each {h}."),
         ("{b} with {a} on each", "{B} {stand_b} there, each with {a} on top.",
          "There {be_b} {b}. Each {h} has {a} on it."),
+        ("{b} with {a} on each one", "Put {a} on each of {b}.",
+         "There {be_b} {b}, and on every {h} there {be} {a}."),
     ),
     "flank": (
         ("{b} flanked by {a}", "{A} {stand} on either side of {b}.",
@@ -117,6 +131,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three]] = {
         ("{a} flanking {b}", "{A} {be} placed on both sides of {b}.", "{B} {be_b} flanked by {a}."),
         ("{a} on either side of {b}", "{A} {be} set on each side of {b}.",
          "At either side of {b} {stand} {a}."),
+        ("{a} to both sides of {b}", "Put {a} on either side of {b}.",
+         "{B} {have_b} {a} on both sides."),
     ),
     "between": (
         ("{a} between {b} and {c}", "{A} {stand} between {b} and {c}.",
@@ -125,37 +141,47 @@ PHRASINGS: dict[str, tuple[Three, Three, Three]] = {
          "Between {b} and {c} {stand} {a}."),
         ("{a} in between {b} and {c}", "{A} {be} located between {b} and {c}.",
          "In between {b} and {c} {be} {a}."),
+        ("{a} halfway between {b} and {c}", "Put {a} between {b} and {c}.",
+         "{A} {be} placed in the space between {b} and {c}."),
     ),
     "row": (
         ("a row of {a}", "{A} {stand} in a row.", "There is a row of {a}."),
         ("{a} in a row", "{A} {be} lined up in a row.", "There is a line of {a}."),
         ("a line of {a}", "{A} {be} placed side by side.", "A row of {a} can be seen."),
+        ("{a} side by side in a row", "Put {a} in a row.", "{A} {form} a row."),
     ),
     "grid": (
         ("{v} rows of {a}", "There are {v} rows of {a}.", "{v} rows of {a} stand there."),
         ("{v} rows of {a} each", "There are {v} rows with {a} each.", "We see {v} rows of {a}."),
         ("{v} rows with {a} each", "{v} rows of {a} fill the place.",
          "There are {v} rows, each of {a}."),
+        ("{v} neat rows of {a}", "Put {v} rows of {a} there.",
+         "There are {v} rows and {a} in each row."),
     ),
     "stack": (
         ("a stack of {a}", "{A} {stand} on top of each other.", "There is a stack of {a}."),
         ("{a} in a stack", "{A} {be} piled on top of each other.", "There is a pile of {a}."),
         ("a pile of {a}", "{A} {be} put on top of each other.", "A tower of {a} stands there."),
+        ("{a} stacked on top of each other", "Stack {a} on top of each other.",
+         "{A} {form} a stack."),
     ),
     "against-wall": (
         ("{a} against {w}", "{A} {stand} against {w}.", "Against {w} there {be} {a}."),
         ("{a} along {w}", "{A} {be} placed along {w}.", "Along {w} {stand} {a}."),
         ("{a} at {w}", "{A} {be} set against {w}.", "Up against {w} {be} {a}."),
+        ("{a} standing against {w}", "Put {a} against {w}.", "{A} {be} pushed up against {w}."),
     ),
     "on-wall": (
         ("{a} on {w}", "{A} {hang} on {w}.", "On {w} there {be} {a}."),
         ("{a} hanging on {w}", "{A} {be} mounted on {w}.", "On {w} {hang} {a}."),
         ("{a} hung on {w}", "{A} {be} hanging on {w}.", "There {be} {a} on {w}."),
+        ("{a} mounted on {w}", "Hang {a} on {w}.", "On {w} {be} {a}."),
     ),
     "in-corner": (
         ("{a} in {w}", "{A} {stand} in {w}.", "In {w} there {be} {a}."),
         ("{a} in {w} of the room", "{A} {be} placed in {w}.", "In {w} of the room {stand} {a}."),
         ("{a} tucked into {w}", "{A} {be} in {w} of the room.", "In {w} {sit} {a}."),
+        ("{a} standing in {w}", "Put {a} into {w}.", "{A} {have} been put in {w}."),
     ),
     "in-centre": (
         ("{a} in the middle of the room", "{A} {stand} in the middle of the room.",
@@ -164,27 +190,34 @@ PHRASINGS: dict[str, tuple[Three, Three, Three]] = {
          "In the centre of the room {stand} {a}."),
         ("{a} at the centre of the room", "{A} {be} placed in the centre of the room.",
          "In the very middle of the room {be} {a}."),
+        ("{a} standing in the middle of the room", "Put {a} in the middle of the room.",
+         "{A} {be} at the centre of the room."),
     ),
     "facing": (
         ("{a} facing {b}", "{A} {face} {b}.", "There {be} {a} facing {b}."),
         ("{a} turned towards {b}", "{A} {be} looking at {b}.", "Facing {b} there {be} {a}."),
         ("{a} looking at {b}", "{A} {be} turned to {b}.", "Facing {b} {stand} {a}."),
+        ("{a} that {face} {b}", "Turn {a} towards {b}.", "{A} {be} facing {b}."),
     ),
     "opposite": (
         ("{a} opposite {b}", "{A} {stand} opposite {b}.", "Opposite {b} there {be} {a}."),
         ("{a} across from {b}", "{A} {be} opposite {b}.", "Across from {b} {stand} {a}."),
         ("{a} directly opposite {b}", "{A} {be} placed across from {b}.", "Opposite {b} {be} {a}."),
+        ("{a} standing opposite {b}", "Put {a} opposite {b}.", "{A} and {b} face each other."),
     ),
     "under": (
         ("{a} under {b}", "{A} {lie} under {b}.", "Under {b} there {be} {a}."),
         ("{a} underneath {b}", "{A} {be} under {b}.", "Beneath {b} {lie} {a}."),
         ("{a} beneath {b}", "{A} {be} spread underneath {b}.", "Underneath {b} {be} {a}."),
+        ("{a} spread out under {b}", "Put {a} under {b}.", "{B} {stand_b} on {a}."),
     ),
     "size": (
         ("{a} {v} m {w}", "There {be} {a}, {v} m {w}.", "{A} {v} m {w} {stand} there."),
         ("{a}, {v} metres {w}", "There {be} {a} that {be} {v} m {w}.", "{A} {be} {v} m {w}."),
         ("{a} that {be} {v} m {w}", "There {be} {a} which {be} {v} metres {w}.",
          "{A} {v} metres {w} can be seen."),
+        ("{a} about {v} metres {w}", "Add {a} that {be} {v} metres {w}.",
+         "It has {a} {v} metres {w}."),
     ),
     "taller": (
         ("{a} twice as tall as {b}", "{A} {be} twice as tall as {b}.",
@@ -193,12 +226,16 @@ PHRASINGS: dict[str, tuple[Three, Three, Three]] = {
          "There {be} {a} twice as high as {b}."),
         ("{a} that {be} twice as tall as {b}", "{A} {stand} there, twice as tall as {b}.",
          "There {be} {a} which {be} twice as high as {b}."),
+        ("{a}, twice as tall as {b}", "Make {a} twice as tall as {b}.",
+         "{A} {be} twice the height of {b}."),
     ),
     "parallel": (
         ("{a} parallel to {b}", "{A} {stand} parallel to {b}.", "Parallel to {b} there {be} {a}."),
         ("{a} set parallel to {b}", "{A} {be} parallel to {b}.", "Parallel to {b} {stand} {a}."),
         ("{a} placed parallel to {b}", "{A} {have} been set parallel to {b}.",
          "Parallel to {b} {be} {a}."),
+        ("{a} lined up parallel to {b}", "Put {a} parallel to {b}.",
+         "{A} {be} placed parallel to {b}."),
     ),
     "perpendicular": (
         ("{a} perpendicular to {b}", "{A} {stand} perpendicular to {b}.",
@@ -207,28 +244,25 @@ PHRASINGS: dict[str, tuple[Three, Three, Three]] = {
          "Perpendicular to {b} {stand} {a}."),
         ("{a} at a right angle to {b}", "{A} {have} been set perpendicular to {b}.",
          "At right angles to {b} {stand} {a}."),
+        ("{a} turned perpendicular to {b}", "Put {a} at right angles to {b}.",
+         "{A} {be} at right angles to {b}."),
     ),
 }  # fmt: skip
-"""By fact, for train, dev and test."""
-OPENINGS: dict[Split, tuple[Three, Three]] = {
-    "train": (
-        ("A {room} with ", "A {room}. ", "This is a {room}. "),
-        ("A {place} with ", "A {place}. ", "This is a {place}. "),
-    ),
-    "dev": (
-        ("Show a {room} with ", "There is a {room}. ", "Imagine a {room}. "),
-        ("Show a {place} with ", "There is a {place}. ", "Imagine a {place}. "),
-    ),
-    "test": (
-        ("Create a {room} containing ", "We are in a {room}. ", "Picture a {room}. "),
-        ("Create a {place} containing ", "We are in a {place}. ", "Picture a {place}. "),
-    ),
-}
-"""How a text begins indoors, and how outdoors."""
+"""By fact: of train, of dev, of dev once more, and of test."""
+OPENINGS: tuple[Three, Three, Three, Three] = (
+    ("A {place} with ", "A {place}. ", "This is a {place}. "),
+    ("Show a {place} with ", "There is a {place}. ", "Imagine a {place}. "),
+    ("Create a {place} containing ", "We are in a {place}. ", "Picture a {place}. "),
+    ("I want a {place} with ", "The scene is a {place}. ", "Here is a {place}. "),
+)
+"""How a text begins."""
+WAYS: dict[Split, range] = {"train": range(3), "dev": range(3, 9), "test": range(9, 12)}
+"""The phrasings of each split, by number: three for each entry."""
 VERBS: dict[str, tuple[str, str]] = {
     "be": ("is", "are"), "have": ("has", "have"), "stand": ("stands", "stand"),
     "sit": ("sits", "sit"), "rest": ("rests", "rest"), "hold": ("holds", "hold"),
     "hang": ("hangs", "hang"), "lie": ("lies", "lie"), "face": ("faces", "face"),
+    "form": ("forms", "form"),
 }  # fmt: skip
 """Of one, and of several."""
 NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
@@ -247,14 +281,14 @@ class Fact:
     word: str = ""
 
 
-def tell(split: Split, way: int, outdoors: bool, place: str, facts: Sequence[Fact]) -> str:
-    """A text that says ``facts`` in turn, in phrasing ``way`` of a split."""
-    opening = OPENINGS[split][outdoors][way].format(room=place, place=place)
+def tell(way: int, place: str, facts: Sequence[Fact]) -> str:
+    """A text that says ``facts`` in turn, in phrasing ``way``."""
+    group, way = divmod(way, 3)
+    opening = OPENINGS[group][way].format(place=place)
     if place[0] in "aeiou":
         opening = opening.replace(f"a {place}", f"an {place}").replace(f"A {place}", f"An {place}")
     mentioned: set[str] = set()
-    at = SPLITS.index(split)
-    said = [_said(fact, PHRASINGS[fact.kind][at][way], mentioned) for fact in facts]
+    said = [_said(fact, PHRASINGS[fact.kind][group][way], mentioned) for fact in facts]
     if way == 0:
         return f"{opening}{', '.join(said[:-1])}{' and ' * (len(said) > 1)}{said[-1]}."
     return opening + " ".join(said)

@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 
 from common.errors import UserError
 from common.records import Split, identity
-from scenes.benchmark.phrasings import NUMBERS, SPLITS, Fact, spoken, tell
+from scenes.benchmark.phrasings import NUMBERS, SPLITS, WAYS, Fact, spoken, tell
 from scenes.benchmark.predicates import Constraint, Kind, Wanted
 from scenes.graph import MAX_ASSETS, Strict, problem
 
@@ -99,13 +99,13 @@ def load(path: Path) -> list[Query]:
     return found
 
 
-def builtin(split: Split, phrasings: int = 3) -> list[Query]:
-    """The built-in queries of a split: each scene in ``phrasings`` ways, or in one by turns."""
-    found = []
+def builtin(split: Split, every: bool = True) -> list[Query]:
+    """The built-in queries of a split: each scene in every phrasing, or in one of them by turns."""
+    found, ways = [], WAYS[split]
     for number in range(COUNTS[split]):
         scene = _scene(split, number)
-        ways = range(3) if phrasings == 3 else [number % 3]
-        found += [_query(scene, split, number, way) for way in ways]
+        chosen = ways if every else [ways[number % len(ways)]]
+        found += [_query(scene, split, number, way) for way in chosen]
     return found
 
 
@@ -134,7 +134,7 @@ class _Scene:
 
 def _scene(split: Split, number: int) -> _Scene:
     """Scene ``number`` of a split: facts are added until it is as large as it is to be."""
-    rng = random.Random(identity("scene", split, number))
+    rng = random.Random(identity("scene", split, number, 2 if split == "test" else 0))
     if split == "test":
         at, low, high = (number + 0.5) / COUNTS["test"], 3, MAX_ASSETS
         for low, high, share in BUCKETS:  # noqa: B007 (the last one that is reached counts)
@@ -329,8 +329,8 @@ def _held(fact: Fact) -> tuple[list[Wanted], list[Constraint]]:
 def _query(scene: _Scene, split: Split, at: int, way: int) -> Query:
     group = f"{split}-{at:02d}"
     return Query(
-        id=f"{group}-{'abc'[way]}",
-        text=tell(split, way, scene.outdoors, scene.place, scene.facts),
+        id=f"{group}-{'abcdefghijkl'[way]}",
+        text=tell(way, scene.place, scene.facts),
         objects=tuple(scene.objects.values()),
         constraints=tuple(scene.constraints),
         group=group,

@@ -50,7 +50,7 @@ domain = Domain(
         ),
         "evaluate": Command(
             "the benchmark: the system, and the system without each of its parts",
-            "upspiral scenes evaluate --phrasings 1",
+            "upspiral scenes evaluate --phrasings one",
             "scenes.commands.learn:Evaluate",
         ),
         "reconstruct": Command(

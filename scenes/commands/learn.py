@@ -33,8 +33,8 @@ class Evaluate:
     """A library of skills that `scenes learn` made; the built-in relations by default."""
     arms: str = ",".join(ARMS)
     """Which, with commas; the first is what others are compared with."""
-    phrasings: Literal[1, 3] = 3
-    """Of the built-in queries: each scene in three ways, or in one of them by turns."""
+    phrasings: Literal["all", "one"] = "all"
+    """Of the built-in queries: each scene in every way (test has three), or in one by turns."""
     split: Literal["train", "dev", "test"] = "test"
     """Of the built-in queries. Mend with dev, and look at test at the end."""
     seed: int = 0
@@ -60,7 +60,9 @@ class Evaluate:
         if lost or not wanted:
             raise UserError(f"no arm {', '.join(lost) or 'at all'}", f"use {', '.join(ARMS)}")
         arms: list[Arm] = [a for a in ARMS if a in wanted]
-        queries = load(self.queries) if self.queries else builtin(self.split, self.phrasings)
+        queries = (
+            load(self.queries) if self.queries else builtin(self.split, self.phrasings == "all")
+        )
         skills = opened(self.library) if self.library is not None else None
         models, _ = index(progress=out.progress())
         with ExitStack() as stack:
@@ -153,7 +155,7 @@ def learn(config: LearnConfig, run: str, seed: int, out: Output) -> dict[str, An
 
     models, _ = index(progress=out.progress())
     splits: tuple[Split, ...] = ("train", "dev", "test")
-    queries = [q for split in splits for q in builtin(split, 1) if q.size <= LEARNT]
+    queries = [q for split in splits for q in builtin(split, every=False) if q.size <= LEARNT]
     if config.queries is not None:
         queries = load(Path(config.queries))
     asked = config.model is not None or config.base_url is not None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from common.errors import UserError
 from scenes.graph import MAX_ASSETS, Asset
-from scenes.planners.lexicon import OUTSIDE, SEATS, TABLES, TOYS
+from scenes.planners import phrases
+from scenes.planners.lexicon import FILLERS, OUTSIDE, SEATS, TABLES, TOYS
 from scenes.planners.phrases import Phrase
+from scenes.planners.tokens import Token
 
 TOY = 0.15
 """Metres that a toy is high."""
@@ -52,6 +55,19 @@ class Clause:
     gap: float | None = None
     named: list[Group] = field(default_factory=list)
     """Every group, in order; the next sentence is likely to be about the first."""
+
+    def passes(self, tokens: Sequence[Token], at: int) -> bool:
+        """Whether a word is a verb that says nothing.
+
+        A participle alone after a verb, as in "they are lined up", but not in "there are painted
+        chairs"; or what a sentence begins with before an article, as in "picture a room".
+        """
+        after = tokens[at + 1] if at + 1 < len(tokens) else None
+        bare = not phrases.determines(tokens[at].text)
+        if at == 0 and bare and after is not None and after.kind == "word":
+            return phrases.determines(after.text)
+        thing = after is not None and after.kind == "word" and after.text not in FILLERS
+        return self.verb and not thing and phrases.no_noun(tokens[at].text)
 
 
 @dataclass

@@ -16,7 +16,7 @@ GROUPS: dict[tuple[str, ...], int] = {
     ("a", "group", "of"): 0, ("a", "bunch", "of"): 0, ("a", "number", "of"): 0,
 }  # fmt: skip
 """Ways to say a number of things; 0 leaves it to what follows."""
-VERY = frozenset("right directly just straight".split())
+VERY = frozenset("right directly just straight well".split())
 """Words before a connector that only stress it, as in "right behind"."""
 DEFINITE = frozenset("the this that these those its their his her my our your both all".split())
 SHAPES: dict[tuple[str, ...], str] = {
@@ -41,6 +41,10 @@ OPENING = (
     r"(?:of|with|containing|showing|where|in which) "
 )
 """How a text may begin that says no more than that there is to be a scene."""
+DETERMINERS = frozenset({*NUMBERS, *DEFINITE, "some", "several", "many", "few", "each", "every"})
+"""Words that a noun phrase may begin with."""
+PARTICIPLES = frozenset("hung found seen spread laid kept shown held".split())
+"""Those that no ending gives away."""
 PRONOUNS = frozenset({"it", "them", "they", "each", "itself", "themselves", "one"})
 
 CONNECTORS: dict[str, str] = {
@@ -128,6 +132,7 @@ PLACES: dict[str, tuple[str, dict[str, str]]] = {
     "in a grid": ("grid", {}), "in rows": ("grid", {}), "in a circle": ("ring", {}),
     "in a stack": ("stack", {}), "on top of each other": ("stack", {}),
     "parallel to each other": ("all-parallel", {}), "of the room": ("", {}),
+    "part of it": ("", {}), "part of the room": ("", {}),
     "in the room": ("", {}), "of the scene": ("", {}), "on top": ("on-previous", {}),
     "one on each side": ("flank-previous", {}), "one on either side": ("flank-previous", {}),
     "on either side": ("flank-previous", {}), "on both sides": ("flank-previous", {}),

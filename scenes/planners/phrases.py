@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from scenes.assets.words import singular
-from scenes.planners.lexicon import DEFINITE, FILLERS, GROUPS, NUMBERS, PRONOUNS, SHAPES
+from scenes.planners.lexicon import (
+    DEFINITE,
+    DETERMINERS,
+    FILLERS,
+    GROUPS,
+    NUMBERS,
+    PARTICIPLES,
+    PRONOUNS,
+    SHAPES,
+)
 from scenes.planners.tokens import Token
 
 _NOUNS = frozenset(
@@ -100,10 +109,11 @@ def read(tokens: Sequence[Token], at: int) -> tuple[Phrase, int] | None:
     words: list[str] = []
     while at < len(tokens) and tokens[at].kind == "word":
         word = tokens[at].text
-        # "a TV stand", but "two chairs stand".
-        a_stand = word == "stand" and words and singular(words[-1]) == words[-1]
-        # "a trash can", but "a chair can be seen".
+        # "a TV stand", but "two chairs stand" and "around a table stand two chairs".
         behind = tokens[at + 1].text if at + 1 < len(tokens) else ""
+        one = words and singular(words[-1]) == words[-1]
+        a_stand = word == "stand" and one and not determines(behind)
+        # "a trash can", but "a chair can be seen".
         a_can = word == "can" and words and behind not in ("be", "see")
         filler = word in FILLERS and not (a_stand or a_can)
         if filler or word in PRONOUNS or (words and word in NUMBERS):
@@ -123,7 +133,8 @@ def read(tokens: Sequence[Token], at: int) -> tuple[Phrase, int] | None:
             sought, at = f"{after[0].what} in a {singular(words[-1])}", after[1]
     unused: list[str] = []
     while len(words) > 1 and no_noun(words[-1]):
-        unused.insert(0, words.pop())
+        verb = words.pop()
+        unused[:0] = [verb] if verb not in PARTICIPLES else []
     if not words or at == start:
         return None
     if at < len(tokens) and tokens[at].kind == "measure" and not _gap_follows(tokens, at):
@@ -158,8 +169,15 @@ def _compound(word: str) -> int | None:
     return None
 
 
+def determines(word: str) -> bool:
+    """Whether a noun phrase may begin with the word."""
+    return word in DETERMINERS or word.isdecimal()
+
+
 def no_noun(word: str) -> bool:
     """A verb or an adverb by its ending: "a lamp glowing softly"."""
+    if word in PARTICIPLES:
+        return True
     return word.endswith(("ing", "ed", "ly")) and word not in _NOUNS and len(word) > 4
 
 

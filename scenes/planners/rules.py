@@ -45,6 +45,7 @@ from scenes.planners.tokens import Token
 
 TURNED = {"surrounded-by": "around", "flanked-by": "flanking", "holds": "on"}
 """Connectors whose host comes first, and what they are the other way round."""
+VERBS = frozenset("is are be been stand stands sit sits".split())
 EXAMPLE = 'name things, as in "a table with four chairs around it"'
 
 
@@ -125,8 +126,8 @@ class _Reading:
                 and not (token.text == "one" and phrases.read(tokens, at) is not None)
             ):
                 self._pronoun(c, token.text)
-            elif token.kind == "word" and (token.text in FILLERS or _verb(c, tokens, at)):
-                c.verb = c.verb or token.text in ("is", "are", "stand", "stands", "sit", "sits")
+            elif token.kind == "word" and (token.text in FILLERS or c.passes(tokens, at)):
+                c.verb = c.verb or token.text in VERBS
             else:
                 read = phrases.read(tokens, at)
                 if read is None:
@@ -203,6 +204,8 @@ class _Reading:
     def _connect(self, c: Clause, token: Token, back: bool) -> None:
         """``back``: a pronoun follows, so that what it points back to is no subject."""
         kind = token.value
+        if kind == "with" and token.text != "with" and not (c.run or c.last or c.subject):
+            return  # what has it is no thing: "the room has a sofa"
         if kind == "with":
             self._attach(c)
             source = (
@@ -233,6 +236,8 @@ class _Reading:
         """Which of the groups named in a row a connector speaks of: the last, or all of them."""
         if len(c.run) == 1:
             return c.run
+        if kind in TURNED and not c.verb:  # "a plant and a table surrounded by chairs"
+            return c.run[-1:]
         carried = kind in ("on", "inside")
         fits = not carried or not any(g.head in BIG | OUTSIDE for g in c.run[:-1])
         together = c.verb or ((len(c.run) == 2 or carried) and not c.listed)
@@ -264,6 +269,8 @@ class _Reading:
         elif kind == "on-previous" and chosen:
             host = c.holder or self.before
             if host is not None and host != chosen[0]:
+                if host.phrase.each:
+                    ids = list(self.cast.copied(chosen[0], len(ids) * len(host.ids)).ids)
                 self.relations += relate("on", ids, host.ids, (chosen[0].head, host.head))
         elif ids:
             self.relations += place(token.value, ids, c.gap)
@@ -290,6 +297,8 @@ class _Reading:
         if found is None:
             self.unused.append(word)
             return
+        if word == "each":  # "two desks with a lamp on each"
+            found = Group(found.ids, replace(found.phrase, each=True))
         if c.pending is None and c.holder is None and not c.run:
             c.last = c.subject = [found]
             return
@@ -375,13 +384,6 @@ class _Reading:
             self.relations += relate(kind, group.ids, host.ids, (group.head, host.head))
             self.cast.notes.append(f"{host.phrase.what} with {group.phrase.what}: taken as {kind}")
         c.held, c.holder, c.closed = [], None, False
-
-
-def _verb(c: Clause, tokens: list[Token], at: int) -> bool:
-    """A participle alone after a verb: "they are lined up", but "there are painted chairs"."""
-    after = tokens[at + 1] if at + 1 < len(tokens) else None
-    thing = after is not None and after.kind == "word" and after.text not in FILLERS
-    return c.verb and not thing and phrases.no_noun(tokens[at].text)
 
 
 def _once(relations: list[Relation]) -> list[Relation]:

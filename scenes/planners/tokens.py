@@ -7,11 +7,24 @@ import re
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from scenes.planners.lexicon import CONNECTORS, DIMENSIONS, LENGTHS, PLACES, VERY
+from scenes.planners.lexicon import (
+    CONNECTORS,
+    DETERMINERS,
+    DIMENSIONS,
+    LENGTHS,
+    PLACES,
+    VERY,
+)
 
 Kind = Literal["word", "connector", "place", "measure", "and", "comma", "stop"]
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)?|[^\W\d_]+(?:[-'’][^\W\d_]+)*|[.;:!?,\n×]", re.UNICODE)
-_ITS = re.compile(r"\b(?:to|on|at) (?:its|their) (left|right)(?: side)?\b")
+_SAME = (
+    (re.compile(r"\b(?:to|on|at) (?:its|their) (left|right)(?: side)?\b"), r"to the \1 of it"),
+    (re.compile(r"\bat a distance of (\S+ \w+) from\b"), r"\1 from"),
+    (re.compile(r"\bvery (?=middle|centre|center)"), ""),
+    (re.compile(r"\bas well as\b"), "and"),
+)
+"""Ways to say what is read in another way."""
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)?$")
 
 
@@ -27,15 +40,27 @@ class Token(NamedTuple):
 
 def read(text: str) -> list[Token]:
     """The tokens of ``text``; the longest connector or place that fits is taken."""
-    text = _ITS.sub(r"to the \1 of it", text.lower())
+    text = text.lower()
+    for said, same in _SAME:
+        text = said.sub(same, text)
     words = [w.replace("’", "'") for w in _TOKEN.findall(text)]
     found: list[Token] = []
     at = 0
     while at < len(words):
-        token, used = _measure(words, at) or _phrase(words, at) or _plain(words[at])
+        token, used = (
+            _measure(words, at) or _phrase(words, at) or _having(words, at) or _plain(words[at])
+        )
         found.append(token)
         at += used
     return found
+
+
+def _having(words: list[str], at: int) -> tuple[Token, int] | None:
+    """ "It has a lamp on it" says with, "it has been placed" does not."""
+    after = words[at + 1] if at + 1 < len(words) else ""
+    if words[at] in ("has", "have") and (after in DETERMINERS or _NUMBER.match(after)):
+        return Token("connector", words[at], "with"), 1
+    return None
 
 
 def _plain(word: str) -> tuple[Token, int]:

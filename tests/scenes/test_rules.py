@@ -164,6 +164,23 @@ CASES: dict[str, str] = {
     ),
     "Between the bed and a desk there is a chair": "between(chair, bed, desk)",
     "a plant, a cup on a cabinet": "on(cup, cabinet)",
+    "Around a desk stand three stools.": "around(stool-1, stool-2, stool-3, desk)",
+    "Picture a hall. A dog can be found in front of a car.": (
+        "in-front-of(dog, car); proximity(dog, car, distance=1.0)"
+    ),
+    "two desks with a lamp on each": "on(lamp, desk-1); on(lamp-2, desk-2)",
+    "Two desks stand there, each with a lamp on top.": "on(lamp, desk-1); on(lamp-2, desk-2)",
+    "There are two desks. Each desk has a lamp on it.": "on(lamp, desk-1); on(lamp-2, desk-2)",
+    "a chair well away from a desk": "apart(chair, desk, distance=2.0)",
+    "a car at a distance of 3 metres from a tree": "distance(car, tree, metres=3.0)",
+    "a bus as well as a dog next to a car": (
+        "proximity(bus, car, distance=0.3); proximity(dog, car, distance=0.3)"
+    ),
+    "a rug spread under a bed": "under(rug, bed)",
+    "a clock hung on the right wall": "on-wall(clock, wall=right)",
+    "a vase and a desk surrounded by two stools": "around(stool-1, stool-2, desk)",
+    "In the very middle of the room is a plant.": "in-centre(plant)",
+    "The room has a plant in the corner.": "in-corner(plant)",
     "a cabinet that stands left of the sofa": (
         "left-of(cabinet, sofa); proximity(cabinet, sofa, distance=1.0)"
     ),
