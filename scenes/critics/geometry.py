@@ -191,9 +191,10 @@ def _unseen(shot: Staged) -> Iterator[Finding]:
         f"{s.id} ({'outside the picture' if s.outside > s.hidden else 'behind others'})"
         for s in hidden
     )
-    # From behind, what is left of a thing would be seen on its right.
-    for name in ("corner", "front", "top"):
-        if name != shot.view:
-            edit = LookFrom(view=name)
-            yield Finding(what=f"Hardly to be seen: {told}", edits=(edit,))
-    yield Finding(what=f"Hardly to be seen: {told}", edits=(LayOutAgain(),))
+    # From behind, what is left of a thing would be seen on its right; from above things are hardly
+    # to be recognised, so that comes last.
+    remedies: list[Edit] = [LookFrom(view="corner"), LookFrom(view="front")]
+    for edit in (*remedies, LayOutAgain(), LookFrom(view="top")):
+        if isinstance(edit, LookFrom) and edit.view == shot.view:
+            continue
+        yield Finding(what=f"Hardly to be seen: {told}", edits=(edit,))
