@@ -20,6 +20,7 @@ import torch
 from torch.utils.data import Sampler
 from transformers import PrinterCallback, TrainerCallback
 
+from common.distributed import world
 from common.errors import UserError
 from common.policies.weights import no_bars
 from common.records import Demonstration, Preference
@@ -246,10 +247,13 @@ class Passes(Protocol):
 
 
 def tokens_seen(lengths: Sequence[int], passes: Passes) -> float:
-    """Tokens that training on rows of ``lengths`` takes; by their mean where it goes by steps."""
+    """Tokens that training on rows of ``lengths`` takes, over all processes.
+
+    By their mean where it goes by steps.
+    """
     if not passes.steps:
         return sum(lengths) * passes.epochs
-    rows = passes.steps * passes.batch_size * passes.grad_accum
+    rows = passes.steps * passes.batch_size * passes.grad_accum * world()
     return sum(lengths) / len(lengths) * rows
 
 
