@@ -59,7 +59,7 @@ def shot(workers: Workers, tmp_path_factory: pytest.TempPathFactory) -> Shot:
     empty = Index(folder / "index.db", hashed)  # everything is a block
     studio = Studio(empty, workers, None, SolverConfig(starts=2, steps=20, moves=12))
     staged = studio.stage(State(GRAPH))
-    return studio.shoot(staged, folder / "step-0.png", 320, 240, 4)[0]
+    return studio.shoot(staged, folder / "step-0.png", 320, 240, 4)
 
 
 @pytest.fixture
