@@ -33,8 +33,8 @@ class Reconstruct:
     categories: str = ""
     """Only models of these categories of the catalogue, with commas, as in Kitchen,Bathroom."""
     clip: str | None = None
-    """Let an encoder have a say: starter, or ARCHITECTURE:TAG_OR_FILE of open_clip; the index must
-    hold its pictures."""
+    """Let an encoder have a say: starter, or ARCHITECTURE:TAG_OR_FILE of open_clip. Which models
+    are likely it says only if the index holds its pictures."""
     fov: float | None = None
     """The camera's angle of view across the picture in degrees, if you know it."""
     assets: Path | None = None
@@ -86,6 +86,12 @@ class Reconstruct:
                 raise UserError(
                     f"cannot write to {self.out}: {error.strerror}", "choose another --out"
                 ) from error
+        looks = None
+        if encoder is not None:
+            pairs = [
+                (f.expanduser(), self.out / f"made-{n}.png") for n, f in enumerate(self.frames)
+            ]
+            looks = [float(a @ b) for a, b in (encoder.images(pair) for pair in pairs)]
         rows = [
             (a.id, found.dressed.models[a.id].name, *found.solution.layout[a.id].location,
              math.degrees(found.solution.layout[a.id].yaw))
@@ -103,6 +109,7 @@ class Reconstruct:
             ],
             "silhouettes": list(found.silhouettes),
             "agreement": found.agreement,
+            "clip": looks,
             "cameras": [camera.model_dump(mode="json") for camera in found.cameras],
             "files": list(files),
             "seconds": time.monotonic() - begun,

@@ -175,7 +175,11 @@ def world(fit: Fit, fitter: Fitter) -> tuple[list[Placement], Camera]:
                 location=(round(x - middle[0], 5), round(y - middle[1], 5), round(z, 5)),
                 yaw=round(math.remainder(thing.yaw, 2 * math.pi), 5),
                 scale=round(scale, 5),
-                size=(size[0] * scale, size[1] * scale, size[2] * scale),
+                size=(
+                    round(size[0] * scale, 5),
+                    round(size[1] * scale, 5),
+                    round(size[2] * scale, 5),
+                ),
             )
         )
     return places, camera_of(fit.view, -float(middle[0]), -float(middle[1]))
