@@ -30,6 +30,9 @@ class Reconstruct:
     """What the picture shows, in a sentence or @FILE: only such models are used, so many."""
     graph: Path | None = None
     """The same as a scene graph."""
+    mask: Path | None = None
+    """Which pixels of the first frame are which thing: a PNG with a plain colour for each, black
+    for none. Given this, things are recognised several times as often."""
     categories: str = ""
     """Only models of these categories of the catalogue, with commas, as in Kitchen,Bathroom."""
     clip: str | None = None
@@ -75,6 +78,7 @@ class Reconstruct:
                 models,
                 workers,
                 names=names,
+                mask=self.mask.expanduser() if self.mask is not None else None,
                 categories=[c for c in self.categories.split(",") if c.strip()],
                 encoder=encoder,
                 config=SearchConfig(fov=fov, seed=self.seed),

@@ -66,8 +66,8 @@ class SearchConfig:
 
 class Search:
     """The search in one picture. ``bonus`` tells of a piece what else speaks for each model (M,),
-    ``count`` how many things there are, ``allowed`` (M,) which models they may be, if that is
-    known."""
+    ``count`` how many things there are, ``allowed`` (M,) which models they may be, ``given``
+    the pieces that the things are, if that is known."""
 
     def __init__(
         self,
@@ -77,9 +77,10 @@ class Search:
         bonus: Callable[[Piece], Floats] | None = None,
         count: int | None = None,
         allowed: NDArray[np.bool_] | None = None,
+        given: Sequence[Piece] | None = None,
     ) -> None:
         self.picture, self.shapes, self.config = picture, shapes, config
-        self.count, self.bonus, self.allowed = count, bonus, allowed
+        self.count, self.bonus, self.allowed, self.given = count, bonus, allowed, given
         self.size = (picture.lab.shape[1], picture.lab.shape[0])
         self._scores: dict[bytes, Floats] = {}
         self._bonus: dict[bytes, Floats] = {}
@@ -98,9 +99,10 @@ class Search:
             )
         self._whole = self._fitter(whole)
         tell = self._teller(progress, 5)
-        fit, fitter = self._placed(self._pieces())
+        fit, fitter = self._placed(self.given or self._pieces())
         tell()
-        fit, fitter = self._split(fit, fitter)
+        if self.given is None:
+            fit, fitter = self._split(fit, fitter)
         tell()
         fit = self._stacked(fit, fitter)
         tell()
