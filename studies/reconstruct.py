@@ -13,6 +13,10 @@ else. What is measured, a scene each, with standard errors over scenes:
   intersection over union of at least 0.3; and whose category, and whose very model, is right;
 - metres: how far a found thing is from the truth, seen from above, both in the camera's frame;
   shape: the same after the best turn, shift and scale of the whole (scenes of 2 or more found).
+
+With ``--cut`` the true outlines are given, and what is measured is whether the first guess has the
+right category and model, whether the model is among the first eight, and the camera's pitch in
+degrees: what is lost by not knowing how to cut things out is the difference.
 """
 
 from __future__ import annotations
@@ -33,6 +37,9 @@ from scenes.assets.index import Index
 from scenes.assets.model import Model
 from scenes.graph import Room
 from scenes.reconstruct import Reconstructed, reconstruct
+from scenes.reconstruct.foreground import read
+from scenes.reconstruct.match import Piece, cameras, guesses, scores
+from scenes.reconstruct.shapes import Shapes, library
 from scenes.render.jobs import Camera, Look, Render, Scene, Thing
 from scenes.render.pool import Workers
 from scenes.render.views import extent, frame
@@ -169,12 +176,45 @@ def aligned(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.linalg.norm(one - scale * two @ (u @ flip @ vt), axis=1).mean())
 
 
+def recognised(
+    shapes: Shapes, truth: tuple[Scene, list[Model], Camera], path: Path, mask: np.ndarray
+) -> dict[str, float] | None:
+    """What a scene's pieces are taken for where each is cut out exactly; None if none is seen."""
+    picture = read(path)
+    height, width = picture.mask.shape
+    small = np.asarray(Image.fromarray(mask.astype(np.uint8)).resize((width, height), 0))
+    shown = [n for n in range(len(truth[1])) if (small == n + 1).sum() >= 25]
+    shown = [n for n in shown if truth[1][n].id in shapes.number]
+    if not shown:
+        return None
+    parts = [Piece(small == n + 1) for n in shown]
+    found = [scores(part, picture, shapes) for part in parts]
+    view = cameras(parts, found, shapes, (width, height))[0][1]
+    down = np.subtract(truth[2].target, truth[2].location)
+    pitch = math.degrees(math.atan2(-down[2], math.hypot(down[0], down[1])))
+    ranks = []
+    right = []
+    for n, part, scored in zip(shown, parts, found, strict=True):
+        best = guesses(part, scored, shapes, view, (width, height), 8)
+        ranks.append([g.model for g in best])
+        right.append(shapes.models[best[0].model].category == truth[1][n].category)
+    wanted = [shapes.number[truth[1][n].id] for n in shown]
+    return {
+        "category": sum(right) / len(right),
+        "model": sum(r[0] == w for r, w in zip(ranks, wanted, strict=True)) / len(right),
+        "among 8": sum(w in r for r, w in zip(ranks, wanted, strict=True)) / len(right),
+        "pitch": abs(math.degrees(view.pitch) - pitch),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", type=int, default=24)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--named", action="store_true", help="tell the names of the things")
+    parser.add_argument("--masked", action="store_true", help="give the outlines of the things")
+    parser.add_argument("--cut", action="store_true", help="only recognise pieces cut out exactly")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     index, rows = Index(), []
@@ -182,10 +222,15 @@ def main() -> None:
         for n, truth in enumerate(drawn(index, asked.scenes, asked.seed)):
             scene, models, camera = truth
             path, mask = rendered(workers, scene, camera, asked.out, f"{n:02d}")
+            if asked.cut:
+                told = recognised(library(index, workers), truth, path, mask)
+                rows += [told] if told is not None else []
+                continue
             names = [m.name for m in models] if asked.named else []
             begun = time.monotonic()
             try:
-                found = reconstruct([path], index, workers, names=names)
+                given = path.with_name(f"{n:02d}-mask.png") if asked.masked else None
+                found = reconstruct([path], index, workers, names=names, mask=given)
             except UserError as error:
                 print(f"{n:02d} {[m.name for m in models]}: {error.message}", flush=True)
                 row = dict.fromkeys(("silhouette", "found", "category", "model", "things"), 0.0)
@@ -196,10 +241,10 @@ def main() -> None:
                          samples=16)  # fmt: skip
             workers.do(job)
             rows.append(measured(workers, truth, mask, found))
-            told = ", ".join(f"{k} {v:.2f}" for k, v in rows[-1].items())
+            figures = ", ".join(f"{k} {v:.2f}" for k, v in rows[-1].items())
             made = [found.dressed.models[t.id].name for t in found.scene.things]
             seconds = time.monotonic() - begun
-            print(f"{n:02d} {[m.name for m in models]} -> {made}: {told} ({seconds:.0f} s)",
+            print(f"{n:02d} {[m.name for m in models]} -> {made}: {figures} ({seconds:.0f} s)",
                   flush=True)  # fmt: skip
     for name in rows[0]:
         values = np.array([row[name] for row in rows])

@@ -30,11 +30,14 @@ class Reconstruct:
     """What the picture shows, in a sentence or @FILE: only such models are used, so many."""
     graph: Path | None = None
     """The same as a scene graph."""
+    mask: Path | None = None
+    """Which pixels of the first frame are which thing: a PNG with a plain colour for each, black
+    for none. Given this, things are recognised several times as often."""
     categories: str = ""
     """Only models of these categories of the catalogue, with commas, as in Kitchen,Bathroom."""
     clip: str | None = None
-    """Let an encoder have a say: starter, or ARCHITECTURE:TAG_OR_FILE of open_clip; the index must
-    hold its pictures."""
+    """Let an encoder have a say: starter, or ARCHITECTURE:TAG_OR_FILE of open_clip. Which models
+    are likely it says only if the index holds its pictures."""
     fov: float | None = None
     """The camera's angle of view across the picture in degrees, if you know it."""
     assets: Path | None = None
@@ -75,6 +78,7 @@ class Reconstruct:
                 models,
                 workers,
                 names=names,
+                mask=self.mask.expanduser() if self.mask is not None else None,
                 categories=[c for c in self.categories.split(",") if c.strip()],
                 encoder=encoder,
                 config=SearchConfig(fov=fov, seed=self.seed),
@@ -86,6 +90,12 @@ class Reconstruct:
                 raise UserError(
                     f"cannot write to {self.out}: {error.strerror}", "choose another --out"
                 ) from error
+        looks = None
+        if encoder is not None:
+            pairs = [
+                (f.expanduser(), self.out / f"made-{n}.png") for n, f in enumerate(self.frames)
+            ]
+            looks = [float(a @ b) for a, b in (encoder.images(pair) for pair in pairs)]
         rows = [
             (a.id, found.dressed.models[a.id].name, *found.solution.layout[a.id].location,
              math.degrees(found.solution.layout[a.id].yaw))
@@ -103,6 +113,7 @@ class Reconstruct:
             ],
             "silhouettes": list(found.silhouettes),
             "agreement": found.agreement,
+            "clip": looks,
             "cameras": [camera.model_dump(mode="json") for camera in found.cameras],
             "files": list(files),
             "seconds": time.monotonic() - begun,

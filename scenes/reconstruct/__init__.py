@@ -24,7 +24,7 @@ import math
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,7 @@ from scenes.reconstruct.explain import Search, SearchConfig
 from scenes.reconstruct.fit import Fit, Fitter
 from scenes.reconstruct.foreground import Picture, read
 from scenes.reconstruct.frames import Film, filmed
-from scenes.reconstruct.match import Floats, Piece, camera_of
+from scenes.reconstruct.match import Floats, Piece, camera_of, cut_out
 from scenes.reconstruct.shapes import Shapes, library
 from scenes.render.jobs import Camera, Look, Scene
 from scenes.render.pool import Workers
@@ -76,6 +76,7 @@ def reconstruct(
     *,
     names: Sequence[str] = (),
     categories: Sequence[str] = (),
+    mask: Path | None = None,
     encoder: ImageEncoder | None = None,
     config: SearchConfig | None = None,
     progress: Progress | None = None,
@@ -86,6 +87,7 @@ def reconstruct(
         frames: pictures of one scene; the layout is found in the first and has to explain all.
         names: what stands there, one entry a thing, if it is known.
         categories: only models of these categories of the catalogue.
+        mask: what of the first frame is which thing, a plain colour each, black for none.
         encoder: an encoder that the index's pictures were embedded with.
 
     Raises:
@@ -93,6 +95,11 @@ def reconstruct(
             no model has; no models at all.
     """
     pictures = [read(path) for path in frames]
+    given = None
+    if mask is not None:
+        given = cut_out(mask, pictures[0])
+        things = np.any([piece.mask for piece in given], axis=0) * 1.0
+        pictures[0] = replace(pictures[0], things=things)
     shapes = library(index, workers, progress=progress)
     if not shapes.models:
         raise UserError("no models to reconstruct from", "upspiral scenes index")
@@ -105,7 +112,7 @@ def reconstruct(
 
     seen = bonus if encoder is not None and index.all("image")[0] else None
     config = config or SearchConfig()
-    found = Search(first, shapes, config, seen, len(names) or None, allowed)
+    found = Search(first, shapes, config, seen, len(names) or None, allowed, given)
     fit, fitter = found.run(progress)
     film = filmed(fit, fitter, pictures[1:], shapes, config, progress)
     return _delivered(film, pictures, shapes, workers)
@@ -175,7 +182,11 @@ def world(fit: Fit, fitter: Fitter) -> tuple[list[Placement], Camera]:
                 location=(round(x - middle[0], 5), round(y - middle[1], 5), round(z, 5)),
                 yaw=round(math.remainder(thing.yaw, 2 * math.pi), 5),
                 scale=round(scale, 5),
-                size=(size[0] * scale, size[1] * scale, size[2] * scale),
+                size=(
+                    round(size[0] * scale, 5),
+                    round(size[1] * scale, 5),
+                    round(size[2] * scale, 5),
+                ),
             )
         )
     return places, camera_of(fit.view, -float(middle[0]), -float(middle[1]))

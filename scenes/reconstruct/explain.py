@@ -37,16 +37,16 @@ POOR = 0.65
 """A piece whose outline is explained less well may be two things."""
 PLAIN = 0.65
 """A piece that looks as much as this like some model is one thing."""
-APART = 0.04
-"""What taking a piece apart must add to how much it looks like models."""
+APART = 0.05
+"""What each part of a piece must add to how much it looks like models."""
 NEAR = 5
 """Pixels between two fragments that may be of one thing."""
 TOGETHER = 0.04
 """How much less like a model two fragments may look together than apart to be taken for one."""
-LIKE = 0.5
-"""What a piece's likeness to models counts beside the agreement of the fit."""
 PER_THING = 0.02
 """What one more thing must add to the agreement with the whole picture."""
+MISCOUNT = 0.1
+"""What a thing too many or too few costs where their number is known."""
 Progress = Callable[[int, int, str], None]
 
 
@@ -64,18 +64,10 @@ class SearchConfig:
     seed: int = 0
 
 
-def _masks(parts: Sequence[Piece]) -> set[bytes]:
-    return {np.packbits(part.mask).tobytes() for part in parts}
-
-
-def _both(made: tuple[Fit, Fitter]) -> tuple[Fit, Sequence[Piece]]:
-    return made[0], made[1].pieces
-
-
 class Search:
     """The search in one picture. ``bonus`` tells of a piece what else speaks for each model (M,),
-    ``count`` how many things there are, ``allowed`` (M,) which models they may be, if that is
-    known."""
+    ``count`` how many things there are, ``allowed`` (M,) which models they may be, ``given``
+    the pieces that the things are, if that is known."""
 
     def __init__(
         self,
@@ -85,9 +77,10 @@ class Search:
         bonus: Callable[[Piece], Floats] | None = None,
         count: int | None = None,
         allowed: NDArray[np.bool_] | None = None,
+        given: Sequence[Piece] | None = None,
     ) -> None:
         self.picture, self.shapes, self.config = picture, shapes, config
-        self.count, self.bonus, self.allowed = count, bonus, allowed
+        self.count, self.bonus, self.allowed, self.given = count, bonus, allowed, given
         self.size = (picture.lab.shape[1], picture.lab.shape[0])
         self._scores: dict[bytes, Floats] = {}
         self._bonus: dict[bytes, Floats] = {}
@@ -99,26 +92,17 @@ class Search:
             UserError: the picture shows nothing but background.
         """
         whole = [Piece(self.picture.mask)]
-        if not whole[0].area or not (plain := pieces(self.picture)[:MOST]):
+        if not whole[0].area:
             raise UserError(
                 f"nothing stands out from the background of {self.picture.path}",
                 "give a picture of things that lie wholly in it, of other colours than behind them",
             )
         self._whole = self._fitter(whole)
-        ways = [plain]
-        for apart in (APART, 0.0):
-            way = self._pieces(apart)
-            if all(_masks(way) != _masks(each) for each in ways):
-                ways.append(way)
-        tell = self._teller(progress, len(ways) + 4)
-        best: tuple[Fit, Fitter] | None = None
-        for way in ways:
-            made = self._placed(way)
-            tell()
-            if best is None or self.worth(*_both(made)) > self.worth(*_both(best)):
-                best = made
-        assert best is not None
-        fit, fitter = self._split(*best)
+        tell = self._teller(progress, 5)
+        fit, fitter = self._placed(self.given or self._pieces())
+        tell()
+        if self.given is None:
+            fit, fitter = self._split(fit, fitter)
         tell()
         fit = self._stacked(fit, fitter)
         tell()
@@ -135,15 +119,12 @@ class Search:
         known = self.config.fov is not None
         return Fitter(self.picture, self.shapes, parts, self.config.seed, shrink, known)
 
-    def worth(self, fit: Fit, parts: Sequence[Piece]) -> float:
-        """How well things explain all of the picture, and ``parts`` look like some model each.
-
-        The first alone would have one large thing for several whose places are not found yet.
-        """
+    def worth(self, fit: Fit) -> float:
+        """How well things explain all of the picture, however it was taken apart, less for many."""
         things = [replace(thing, piece=0) for thing in fit.things]
-        whole = float(self._whole.score([fit.view], [things])[0]) - PER_THING * len(things)
-        alike = sum(self._like(part) * part.area for part in parts) / sum(p.area for p in parts)
-        return whole + LIKE * alike
+        wrong = abs(len(things) - self.count) if self.count is not None else 0
+        whole = float(self._whole.score([fit.view], [things])[0])
+        return whole - PER_THING * len(things) - MISCOUNT * wrong
 
     def _like(self, part: Piece) -> float:
         """How much a piece looks like some model from a height that is neither low nor high."""
@@ -297,8 +278,7 @@ class Search:
             hopeless.add(np.packbits(fitter.pieces[n].mask).tobytes())
             for parts in self._parted(fitter.pieces[n], fit.view)[:2]:
                 made, finer = self._with(fit, fitter, n, parts)
-                better = self.worth(made, finer.pieces) - self.worth(fit, fitter.pieces)
-                if better > (-0.05 if short else 0.0):
+                if self.worth(made) > self.worth(fit):
                     fit, fitter = made, finer
                     break
         return fit, fitter
@@ -326,23 +306,21 @@ class Search:
             for part in parts:
                 there = at_elevation(self.scored(part, view), lifted(part, view, self.size))
                 total += float(there.max()) * part.area
-            return total / piece.area - 0.05 * len(parts)
+            return total / piece.area - APART * len(parts)
 
         return sorted(parted(piece, self.picture), key=worth, reverse=True)
 
-    def _pieces(self, apart: float) -> list[Piece]:
+    def _pieces(self) -> list[Piece]:
         """The parts of the picture, those that look like no model taken apart where that helps."""
         left, found = pieces(self.picture), list[Piece]()
         while left and len(found) + len(left) <= MOST:
             part = left.pop(0)
             alone = self._like(part)
-            best: tuple[float, list[Piece]] = (alone + apart, [part])
+            best: tuple[float, list[Piece]] = (alone, [part])
             if alone < PLAIN and part.area > 150:
                 for parts in parted(part, self.picture):
                     together = sum(self._like(p) * p.area for p in parts) / part.area
-                    best = max(
-                        best, (together - 0.02 * (len(parts) - 1), parts), key=lambda x: x[0]
-                    )
+                    best = max(best, (together - APART * len(parts), parts), key=lambda x: x[0])
             if len(best[1]) == 1:
                 found.append(part)
             else:

@@ -12,12 +12,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from common.errors import UserError
 from scenes.reconstruct.foreground import Picture
 from scenes.reconstruct.shapes import COARSE, ELEVATIONS, GRID, YAWS, Shapes
 from scenes.render.jobs import Camera
@@ -28,6 +30,8 @@ RATIO, COLOUR, SIZE = 0.5, 0.012, 0.35
 size beyond a tenth."""
 EYES = 0.03
 """What a camera costs that is not at the height of eyes, in squares of the logarithm."""
+MOST_CUT = 40
+"""Things that a mask may hold; more are smooth edges."""
 PITCHES = tuple(range(2, 61, 4))
 FOVS = (0.55, 0.75, 1.0)
 HEIGHTS = tuple(np.geomspace(0.25, 7, 22).tolist())
@@ -93,6 +97,37 @@ def pieces(picture: Picture) -> list[Piece]:
     """The connected parts of what is no background, largest first."""
     found, count = ndimage.label(picture.mask, np.ones((3, 3)))
     parts = [Piece(found == n) for n in range(1, count + 1)]
+    return sorted(parts, key=lambda piece: -piece.area)
+
+
+def cut_out(path: Path, picture: Picture) -> list[Piece]:
+    """The pieces that somebody has cut out: a picture with a colour a thing, black for none.
+
+    Raises:
+        UserError: no picture, of another shape, or with no or too many colours.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    height, width = picture.mask.shape
+    try:
+        with Image.open(path) as opened:
+            image = opened if opened.mode in ("I;16", "I", "L", "P") else opened.convert("RGB")
+            near = Image.Resampling.NEAREST
+            colours = np.asarray(image.resize((width, height), near)).reshape(height, width, -1)
+            full = image.size
+    except (OSError, UnidentifiedImageError, ValueError) as error:
+        raise UserError(f"cannot read the mask {path}: {error}", "name a PNG") from error
+    if abs(full[0] / full[1] - picture.full[0] / picture.full[1]) > 0.02:
+        raise UserError(f"{path} has another shape than {picture.path}", "make them alike")
+    found, labels = np.unique(colours.reshape(height * width, -1), axis=0, return_inverse=True)
+    labels = labels.reshape(height, width)
+    parts = [Piece(labels == n) for n, colour in enumerate(found) if colour.any()]
+    parts = [part for part in parts if part.area >= 12]
+    if not 1 <= len(parts) <= MOST_CUT:
+        raise UserError(
+            f"{path} holds {len(parts)} things",
+            f"one plain colour for each of 1 to {MOST_CUT} things, no smooth edges, black around",
+        )
     return sorted(parts, key=lambda piece: -piece.area)
 
 

@@ -23,7 +23,16 @@ from scenes.reconstruct import reconstruct
 from scenes.reconstruct.explain import Search, SearchConfig
 from scenes.reconstruct.fit import Fit, Fitter, Stand
 from scenes.reconstruct.foreground import Picture, read, to_lab
-from scenes.reconstruct.match import Piece, View, camera_of, cameras, guesses, parted, scores
+from scenes.reconstruct.match import (
+    Piece,
+    View,
+    camera_of,
+    cameras,
+    cut_out,
+    guesses,
+    parted,
+    scores,
+)
 from scenes.reconstruct.shapes import POINTS, Shapes, library
 from scenes.render.jobs import Render, Sample, Scene, Thing
 from scenes.render.pool import Workers
@@ -311,6 +320,28 @@ def test_the_command(
                  "compare-0.png"):  # fmt: skip
         assert (tmp_path / "room" / name).stat().st_size > 100, name
     assert "place(" in (tmp_path / "room/scene.py").read_text()
+
+
+def test_pieces_that_somebody_cut_out(shapes: Shapes, tmp_path: Path) -> None:
+    view = View(math.radians(22), 1.6, 0.95)
+    picture, parts = drawn(shapes, view, [stood(shapes, view, "chair", -0.6, 3.0, 0.5),
+                                          stood(shapes, view, "cube", 0.6, 3.2, 0.2)])  # fmt: skip
+    colours = np.zeros((*picture.mask.shape, 3), np.uint8)
+    for part, colour in zip(parts, ((255, 0, 0), (0, 9, 0)), strict=True):
+        colours[part.mask] = colour
+    Image.fromarray(colours).resize((320, 240), Image.Resampling.NEAREST).save(tmp_path / "m.png")
+    found = cut_out(tmp_path / "m.png", picture)
+    assert {p.area for p in found} == {p.area for p in parts}
+    numbers = colours[..., 0].astype(np.uint16) // 255 + colours[..., 1] // 9 * 2
+    Image.fromarray(numbers.astype(np.uint16)).save(tmp_path / "n.png")  # as Look writes it
+    assert {p.area for p in cut_out(tmp_path / "n.png", picture)} == {p.area for p in parts}
+    for name, image, said in (
+        ("none", Image.new("RGB", (320, 240)), "holds 0 things"),
+        ("tall", Image.new("RGB", (100, 240)), "another shape"),
+    ):
+        image.save(tmp_path / f"{name}.png")
+        with pytest.raises(UserError, match=said):
+            cut_out(tmp_path / f"{name}.png", picture)
 
 
 def test_only_what_is_allowed_is_found(shapes: Shapes) -> None:
