@@ -60,6 +60,7 @@ class Craft:
         from scenes.commands.control import sides
         from scenes.commands.plan import brief
         from scenes.craft import CraftConfig, Step, craft
+        from scenes.critics import Shot
         from scenes.critics.choose import critics
         from scenes.deliver import GRAPH, deliver, keep
         from scenes.graph import load
@@ -121,6 +122,13 @@ class Craft:
                 kept=kept,
             )
             files = deliver(made, self.out, Studio(index, workers), config)
+        clip_score = made.clip_score
+        if clip_score is None and isinstance(made.best.staged, Shot):
+            from scenes.clip import encoder
+            from scenes.critics.clip import ClipCritic
+
+            critic = ClipCritic(encoder.load(self.clip))
+            clip_score = critic.likeness(made.best.staged).cosine
         if skills is not None:
             skills.used(tally(made.graph, used))
         out.resume = None
@@ -135,7 +143,7 @@ class Craft:
         if made.plan.unused:
             out.note(f"words that could not be used: {', '.join(made.plan.unused)}")
         measures = made.measures
-        figures = {**measures._asdict(), "clip_score": made.clip_score, "seconds": seconds}
+        figures = {**measures._asdict(), "clip_score": clip_score, "seconds": seconds}
         out.table(("measure", "value"), [*figures.items()])
         out.print(f"{self.out}: {', '.join(files)}")
         return {
