@@ -33,6 +33,8 @@ def guesses(problem: Problem, i: int, p: Poses, placed: set[int], rng: torch.Gen
     for n in problem.by_asset[i]:
         said = problem.graph.relations[n]
         members = [problem.index[a] for a in said.assets]
+        if said.kind == "grid" and members[0] == i and not set(members) & placed:
+            return _front_left(problem, i, len(members), p, settings(said))
         found += _slots(problem, said, members, i, p, placed)
     for partner in _partners(problem, i, placed):
         found.append(_beside(problem, i, partner, p))
@@ -124,10 +126,9 @@ def _slots(
     """Where a relation over a group would have asset ``i``, as far as the others say."""
     others = [k for k in members if k != i and k in placed]
     if not others:
-        # The first of a row or grid: in the middle, turned to any side.
+        # The first of a row: in the middle, turned to any side.
         turns = torch.tensor([[0.0, 0.0, yaw] for yaw in QUARTERS])
-        rows = said.kind in ("repetition", "grid")
-        return [turns.expand(p.yaw.shape[0], -1, -1)] if rows else []
+        return [turns.expand(p.yaw.shape[0], -1, -1)] if said.kind == "repetition" else []
     place = members.index(i)
     options = settings(said)
     if said.kind in ("around", "rotation") and place < len(members) - 1 and members[-1] in placed:
@@ -147,16 +148,22 @@ def _slots(
 
 
 def _ring(problem: Problem, i: int, host: int, count: int, p: Poses) -> Tensor:
-    """Slots around the host: even angles of a square stretched to it, three ways to begin."""
+    """Slots around the host: even angles of a square stretched to it, three ways to begin.
+
+    Where many are to sit at little there is one way, and a ring as wide as they need.
+    """
     found = []
-    for offset in (0.0, 0.5, 0.25):
+    width = problem.sizes[i][0]
+    inner = width / (2 * math.tan(math.pi / count)) + 0.03 if count > 2 else 0.0
+    crowded = inner > min(problem.sizes[host][:2]) / 2
+    for offset in (0.0,) if crowded else (0.0, 0.5, 0.25):
         angle = (torch.arange(count) + offset) * (2 * math.pi / count)
         local = torch.stack([angle.sin(), -angle.cos()], -1)
         stretched = local * p.half[..., host, None, :]
         right, forward = p.right[..., host, None, :], p.forward[..., host, None, :]
         towards = stretched[..., :1] * right - stretched[..., 1:] * forward
         towards = towards / towards.norm(dim=-1, keepdim=True).clamp(min=1e-6)
-        far = _support(p, host, towards) + _extent(problem, i) + 0.1
+        far = (_support(p, host, towards) + 0.1).clamp(min=inner) + _extent(problem, i)
         at = p.plan[..., host, None, :] + towards * far.unsqueeze(-1)
         # The nearer edge is looked at squarely, as people sit at a table.
         inward = torch.atan2(-towards[..., 0], towards[..., 1])
@@ -186,6 +193,21 @@ def _row(
         each = torch.cat([line.unsqueeze(-2), each], -2)
     at = p.plan[..., k, None, :] + (place - first) * each
     return torch.cat([at, p.yaw[..., k, None, None].expand(*at.shape[:-1], 1)], -1)
+
+
+def _front_left(
+    problem: Problem, i: int, count: int, p: Poses, options: dict[str, float | str | bool]
+) -> Tensor:
+    """Where a grid begins that lies around the middle, or on one side of it."""
+    wide = int(options["columns"]) or math.ceil(math.sqrt(count))
+    pitch = float(options["spacing"]) or max(problem.sizes[i][:2]) + 0.2
+    x, y = (wide - 1) * pitch, (-(-count // wide) - 1) * pitch
+    found = [
+        [a * (x / 2 + pitch) - x / 2, b * (y / 2 + pitch) - y / 2, yaw]
+        for yaw in QUARTERS
+        for a, b in ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0), (0, 2), (0, -2), (2, 0), (-2, 0))
+    ]
+    return torch.tensor(found).expand(p.yaw.shape[0], -1, -1)
 
 
 def _cell(

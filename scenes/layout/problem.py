@@ -118,7 +118,9 @@ class Problem:
         self.siblings = self._siblings()
         self.central = torch.ones(self.count)
         for row in graph.relations:
-            if row.kind in ROWS:  # its ends are far from its middle
+            if row.kind in ROWS:  # its ends are far from its middle, and have to be
+                self.central[[self.index[name] for name in row.assets]] = 0.0
+            if row.kind == "repetition":
                 self.central[self.index[row.assets[len(row.assets) // 2]]] = CENTRAL
         hung = [name in self.lifts and self._below_ceiling(name) for name in self.ids]
         loose = [s.host < 0 and s.z == 0 for s in self.supports]

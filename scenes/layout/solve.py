@@ -19,17 +19,12 @@ import torch
 from torch import Tensor
 
 from scenes.graph import Layout, SceneGraph, Surface
-from scenes.layout.candidates import guesses
+from scenes.layout.build import COLLISION, HABIT, OUTSIDE, built, choices, gained, local_frame
 from scenes.layout.elsewhere import solved, values, walled
-from scenes.layout.problem import ROWS, Free, Problem
-from scenes.relations import KINDS, Scores
+from scenes.layout.problem import Free, Problem
+from scenes.relations import Scores
 from scenes.relations.boxes import Poses
 
-COLLISION = 3.0
-"""What a metre of assets in one another costs, where the mean score is worth 1."""
-OUTSIDE = 3.0
-HABIT = 0.01
-"""What facing the viewer is worth: less than any relation."""
 ENOUGH = 0.99
 """A start as good as this needs no more moves."""
 
@@ -102,7 +97,7 @@ def _solved(
 ) -> Solution:
     rng = torch.Generator().manual_seed(seed)
     starts = config.starts or max(3, min(12, 160 // problem.count))
-    free = _built(problem, starts, rng) if start is None else _given(problem, start, starts)
+    free = built(problem, starts, rng) if start is None else _given(problem, start, starts)
     free = _improved(problem, free, config, rng)
     p = problem.poses(free)
     row = int(value(problem, p).argmax())
@@ -128,24 +123,6 @@ def value(problem: Problem, p: Poses, pairs: tuple[Tensor, Tensor] | None = None
     return worth - HABIT * problem.habits(p).mean(-1)
 
 
-def _built(problem: Problem, starts: int, rng: torch.Generator) -> Free:
-    """Layouts built up asset by asset, hosts and large ones first, each start in its own order."""
-    n = problem.count
-    free = Free(torch.zeros(starts, n, 2), torch.zeros(starts, n), torch.zeros(starts, n))
-    placed: set[int] = set()
-    for i in _order(problem):
-        found = _choices(problem, free, i, placed, rng)
-        worth = _local(problem, found, i, placed)
-        # The first start takes the best guess, others one that is nearly as good.
-        noise = torch.rand(worth.shape, generator=rng)
-        spread = torch.linspace(0, 0.15, starts).unsqueeze(-1)
-        best = (worth + noise * spread).argmax(-1)
-        rows = torch.arange(starts)
-        free = Free(found.at[rows, best], found.yaw[rows, best], found.log_scale[rows, best])
-        placed.add(i)
-    return free
-
-
 def _given(problem: Problem, start: Layout, starts: int) -> Free:
     """The same layout in every start, in the frames of the supports."""
     n = problem.count
@@ -154,119 +131,10 @@ def _given(problem: Problem, start: Layout, starts: int) -> Free:
     for i, support in enumerate(problem.supports):
         place = world[i]
         if support.host >= 0:
-            place = _local_frame(place, world[support.host])
+            place = local_frame(place, world[support.host])
         free.at[:, i], free.yaw[:, i] = place[:2], place[2]
         free.log_scale[:, i] = math.log(max(start[problem.ids[i]].scale, 1e-3))
     return free
-
-
-def _local_frame(place: Tensor, host: Tensor) -> Tensor:
-    """x, y, yaw of the world (..., 3) in the frame of a host (..., 3)."""
-    away = place[..., :2] - host[..., :2]
-    c, s = host[..., 2].cos(), host[..., 2].sin()
-    x = away[..., 0] * c + away[..., 1] * s
-    y = -away[..., 0] * s + away[..., 1] * c
-    return torch.stack([x, y, place[..., 2] - host[..., 2]], -1)
-
-
-def _order(problem: Problem) -> list[int]:
-    """Hosts before guests, what most depends on and is largest first."""
-    guests = [0.0] * problem.count
-    waits: list[set[int]] = [set() for _ in range(problem.count)]
-    for said in problem.graph.relations:
-        members = [problem.index[a] for a in said.assets]
-        if KINDS[said.kind].host == "last":
-            for k in members[:-1]:
-                guests[members[-1]] += 1
-                waits[k].add(members[-1])
-        elif said.kind == "between":
-            waits[members[0]].update(members[1:])
-        elif said.kind in ROWS:
-            # From its middle a row grows to both sides; from its end it may run out of the room.
-            middle = members[len(members) // 2]
-            for k in members:
-                waits[k] |= {middle} - {k}
-    for i, support in enumerate(problem.supports):
-        if support.host >= 0:
-            waits[i].add(support.host)
-    area = problem.size[:, :2].prod(-1).tolist()
-    left, found = set(range(problem.count)), list[int]()
-    while left:
-        # In a circle of relations somebody has to go first.
-        ready = [i for i in left if not waits[i] & left] or sorted(left)
-        held = [i for i in ready if problem.supports[i].host not in left]
-        chosen = max(held, key=lambda i: (guests[i] + area[i], -i))
-        found.append(chosen)
-        left.remove(chosen)
-    return found
-
-
-def _choices(
-    problem: Problem,
-    free: Free,
-    i: int,
-    placed: set[int],
-    rng: torch.Generator,
-    stay: bool = False,
-) -> Free:
-    """Every start with asset ``i`` at each guess (B, M, N), and as it is if it may ``stay``."""
-    p = problem.poses(free)
-    world = guesses(problem, i, p, placed, rng)
-    host = problem.supports[i].host
-    if host >= 0:
-        frame = torch.cat([p.plan[:, host], p.yaw[:, host, None]], -1).unsqueeze(1)
-        world = torch.cat([_local_frame(world, frame), _on_surface(problem, i, world, rng)], 1)
-    if stay:
-        here = torch.cat([free.at[:, i], free.yaw[:, i, None]], -1)
-        world = torch.cat([world, here.unsqueeze(1)], 1)
-    count = world.shape[1]
-    at = free.at.unsqueeze(1).repeat(1, count, 1, 1)
-    yaw = free.yaw.unsqueeze(1).repeat(1, count, 1)
-    at[:, :, i], yaw[:, :, i] = world[..., :2], world[..., 2]
-    return Free(at, yaw, free.log_scale.unsqueeze(1).expand(-1, count, -1))
-
-
-def _on_surface(problem: Problem, i: int, like: Tensor, rng: torch.Generator) -> Tensor:
-    """Places all over the surface that asset ``i`` stands on, in the host's frame."""
-    support = problem.supports[i]
-    low = torch.tensor([support.x[0], support.y[0]])
-    high = torch.tensor([support.x[1], support.y[1]])
-    u = torch.rand(like.shape[0], 48, 2, generator=rng)
-    u[:, 0] = 0.5
-    yaw = torch.zeros(like.shape[0], 48, 1)
-    yaw[:, 40:] = math.pi
-    return torch.cat([low + u * (high - low), yaw], -1)
-
-
-def _local(problem: Problem, free: Free, i: int, placed: set[int]) -> Tensor:
-    """What :func:`value` gains by asset ``i`` and what it carries, among what is placed (B, M)."""
-    p = problem.poses(free)
-    carried = [i]
-    for k in carried:
-        carried += [c for c in problem.children[k] if c in placed]
-    known = placed | {i}
-    worth = p.yaw.new_zeros(p.yaw.shape[:-1])
-    for n in sorted({n for k in carried for n in problem.by_asset[k]}):
-        said = problem.graph.relations[n]
-        kind = KINDS[said.kind]
-        members = [problem.index[a] for a in said.assets]
-        here = [k for k in members if k in known]
-        if len(here) < len(members):
-            host_there = kind.host == "none" or members[-1] in known
-            if not (kind.group and host_there and len(here) >= kind.least):
-                continue
-        worth = worth + said.weight * problem.one(n, p, here)
-    total = float(problem.weights.sum()) if len(problem.weights) else 1.0
-    a, b = problem.solid
-    mine = torch.tensor([k in carried for k in range(problem.count)])
-    seen = torch.tensor([k in known for k in range(problem.count)])
-    pairs = ((mine[a] | mine[b]) & seen[a] & seen[b]).nonzero().flatten()
-    deep = problem.depths(p, a[pairs], b[pairs]).sum(-1)
-    only = torch.tensor(carried)
-    out = problem.outside(p)[..., only].sum(-1)
-    usual = problem.habits(p)[..., i]
-    # A relation is worth less the more there are, and so is not being in one another: keep both.
-    return worth / min(total, 4.0) - COLLISION * deep - OUTSIDE * out - 5 * HABIT * usual
 
 
 def _improved(problem: Problem, free: Free, config: SolverConfig, rng: torch.Generator) -> Free:
@@ -303,7 +171,7 @@ def _tidy(problem: Problem, free: Free) -> Free:
             yaw,
             free.log_scale.unsqueeze(1).expand(-1, 2, -1),
         )
-        worth = _local(problem, both, i, everyone - {i})
+        worth = gained(problem, both, i, everyone - {i})
         better = worth[:, 1] > worth[:, 0] - HABIT
         free = Free(free.at, torch.where(better.unsqueeze(-1), yaw[:, 1], free.yaw), free.log_scale)
     return free
@@ -312,8 +180,8 @@ def _tidy(problem: Problem, free: Free) -> Free:
 def _moved(problem: Problem, free: Free, i: int, heat: float, rng: torch.Generator) -> Free:
     """Asset ``i`` at the best of its guesses, one of them to stay; drawn with Gumbel noise."""
     others = set(range(problem.count)) - {i}
-    found = _choices(problem, free, i, others, rng, stay=True)
-    worth = _local(problem, found, i, others)
+    found = choices(problem, free, i, others, rng, stay=True)
+    worth = gained(problem, found, i, others)
     noise = -torch.rand(worth.shape, generator=rng).clamp(1e-9).log().neg().log()
     best = (worth + heat * noise).argmax(-1)
     rows = torch.arange(len(best))

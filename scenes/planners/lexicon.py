@@ -32,7 +32,7 @@ FILLERS = frozenset(
     that who has have having contains contain containing featuring including includes
     include please create make show build draw render place add want would like i we you can see
     directly just also exactly closely neatly evenly right-hand then so very quite really where
-    together up of own immediately slightly imagine too""".split()
+    together up of own immediately slightly imagine too find""".split()
 )
 """Words that say nothing about what is where."""
 OPENING = (
@@ -51,11 +51,12 @@ CONNECTORS: dict[str, str] = {
     "on top of": "on", "on": "on", "onto": "on", "atop": "on", "upon": "on", "on to": "on",
     "supported by": "on",
     "underneath": "under", "under": "under", "beneath": "under", "below": "under",
-    "inside of": "inside", "inside": "inside", "in": "inside",
+    "into": "inside", "inside of": "inside", "inside": "inside", "in": "inside",
     "within": "inside",
     "next to": "beside", "beside": "beside", "by": "beside", "alongside": "beside",
     "adjacent to": "beside", "at the side of": "beside", "by the side of": "beside",
     "near to": "near", "near": "near", "close to": "near", "nearby": "near", "not far from": "near",
+    "in the vicinity of": "near", "close by": "near", "vis-a-vis": "opposite",
     "to the left of": "left-of", "on the left of": "left-of", "left of": "left-of",
     "on the left side of": "left-of", "to the left side of": "left-of", "at the left of": "left-of",
     "to the right of": "right-of", "on the right of": "right-of", "right of": "right-of",
@@ -63,6 +64,8 @@ CONNECTORS: dict[str, str] = {
     "at the right of": "right-of",
     "in front of": "in-front-of", "before": "in-front-of",
     "behind": "behind", "at the back of": "behind", "in back of": "behind",
+    "in the rear of": "behind", "at the rear of": "behind", "at the front of": "in-front-of",
+    "ahead of": "in-front-of",
     "opposite to": "opposite", "opposite of": "opposite", "opposite": "opposite",
     "across from": "opposite", "facing": "facing", "faces": "facing", "face": "facing",
     "looking at": "facing", "turned to": "facing", "turned towards": "facing",
@@ -129,7 +132,9 @@ PLACES: dict[str, tuple[str, dict[str, str]]] = {
     "facing each other": ("each-other", {}), "opposite each other": ("each-other", {}),
     "next to each other": ("side-by-side", {}), "beside each other": ("side-by-side", {}),
     "side by side": ("side-by-side", {}), "in a row": ("row", {}), "in a line": ("row", {}),
-    "in a grid": ("grid", {}), "in rows": ("grid", {}), "in a circle": ("ring", {}),
+    "in a grid": ("grid", {}), "in rows": ("grid", {}), "in rows and columns": ("grid", {}),
+    "face to face": ("each-other", {}), "one beside the other": ("side-by-side", {}),
+    "stacked up": ("stack", {}), "in a circle": ("ring", {}),
     "in a stack": ("stack", {}), "on top of each other": ("stack", {}),
     "parallel to each other": ("all-parallel", {}), "of the room": ("", {}),
     "part of it": ("", {}), "part of the room": ("", {}),

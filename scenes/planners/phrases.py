@@ -116,6 +116,8 @@ def read(tokens: Sequence[Token], at: int) -> tuple[Phrase, int] | None:
         # "a trash can", but "a chair can be seen".
         a_can = word == "can" and words and behind not in ("be", "see")
         filler = word in FILLERS and not (a_stand or a_can)
+        if words and not one and determines(behind):
+            break  # a verb: "two benches fill the place"
         if filler or word in PRONOUNS or (words and word in NUMBERS):
             break
         if words and word in DEFINITE:

@@ -146,7 +146,10 @@ class _Reading:
         self.unused += phrase.unused
         if self._surroundings(c, phrase):
             return
-        if phrase.head == "room" or phrase.head in ROOMS or phrase.head in OUTDOORS:
+        # "in a garage", but "a car behind a garage" and "two garages".
+        about = c.pending is not None and c.pending[0] != "inside"
+        named = phrase.head in ROOMS or phrase.head in OUTDOORS
+        if phrase.head == "room" or (named and phrase.count < 2 and not about):
             self._setting(phrase)
             c.pending = None
             return

@@ -22,6 +22,8 @@ _SAME = (
     (re.compile(r"\b(?:to|on|at) (?:its|their) (left|right)(?: side)?\b"), r"to the \1 of it"),
     (re.compile(r"\bat a distance of (\S+ \w+) from\b"), r"\1 from"),
     (re.compile(r"\bvery (?=middle|centre|center)"), ""),
+    (re.compile(r"\b(left|right)-hand\b"), r"\1"),
+    (re.compile(r"\bat (?:its|their) (?:centre|center)\b"), "in the centre of it"),
     (re.compile(r"\bas well as\b"), "and"),
 )
 """Ways to say what is read in another way."""
@@ -92,7 +94,7 @@ def _phrase(words: list[str], at: int) -> tuple[Token, int] | None:
             return Token(kind, " ".join(phrase), value), len(phrase)
     if words[at] in VERY and at + 1 < len(words):
         found = _phrase(words, at + 1)
-        return (found[0], found[1] + 1) if found and found[0].kind == "connector" else None
+        return (found[0], found[1] + 1) if found else None
     return None
 
 
