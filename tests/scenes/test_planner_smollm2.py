@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaForCausalLM
 
@@ -75,6 +75,7 @@ def test_agreement_counts_things_and_relations() -> None:
     assert agreement(graph("2 lamp"), graph("1 lamp")) == pytest.approx((2 / 3 + 1) / 2)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_every_made_text_has_a_scene_that_says_as_much(seed: int) -> None:
     (made,) = examples(1, seed)
