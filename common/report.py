@@ -134,14 +134,10 @@ def verdict(metric: Metric, difference: PairedInterval) -> str:
 
 def render(page: Page) -> str:
     """The report's HTML."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters["number"] = cell
-    template = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
     names = list(dict.fromkeys(m.name for r in page.rounds for m in r.metrics))
     measured = _measured(page.rounds, names)
-    return environment.from_string(template).render(
+    return _render(
+        "report.html.j2",
         page=page,
         names=names,
         measured=measured,
@@ -163,9 +159,32 @@ def render(page: Page) -> str:
 
 def write(page: Page, path: Path) -> None:
     """Write the report to ``path``, whole or not at all."""
+    save(render(page), path)
+
+
+def document(title: str, sections: Sequence[Section], about: str = "", notice: str = "") -> str:
+    """The HTML of sections alone, for what is no run; ``notice`` stands out above them."""
+    return _render("document.html.j2", title=title, about=about, notice=notice, sections=sections)
+
+
+def save(html: str, path: Path) -> None:
+    """Write ``html`` to ``path``, whole or not at all."""
     scratch = path.with_name(path.name + ".new")
-    scratch.write_text(render(page), encoding="utf-8")
+    scratch.write_text(html, encoding="utf-8")
     scratch.replace(path)
+
+
+def _render(template: str, **values: Any) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters["number"] = cell
+    return environment.get_template(template).render(**values)
 
 
 def _measured(rounds: Sequence[Round], names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
@@ -268,7 +287,7 @@ def _figure(name: str, rounds: Sequence[Round]) -> str:
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e5e7eb", lw=0.7)
-        return _svg(figure)
+        return svg(figure)
 
 
 def _curves(rounds: Sequence[Round], figures: Mapping[str, Sequence[Any]]) -> list[str]:
@@ -299,15 +318,16 @@ def _curves(rounds: Sequence[Round], figures: Mapping[str, Sequence[Any]]) -> li
             axes.tick_params(labelsize=8)
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(axis="y", color="#e5e7eb", lw=0.7)
-            drawn.append(_svg(figure))
+            drawn.append(svg(figure))
     return drawn
 
 
-def _svg(figure: Any) -> str:
+def svg(figure: Any) -> str:
+    """A matplotlib figure as inline SVG, the same for the same figure."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :]
+    found = text.getvalue()
+    return found[found.index("<svg") :]
 
 
 def _data_url(data: bytes, mime: str) -> str:

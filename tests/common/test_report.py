@@ -18,6 +18,7 @@ from common.report import (
     Player,
     Sample,
     Section,
+    document,
     numbers,
     outcome,
     paired,
@@ -225,3 +226,11 @@ def test_empty_run_and_writing(tmp_path: Path) -> None:
 
 def test_numbers_keep_their_path() -> None:
     assert numbers({"a": {"b": 1, "c": "x", "d": True}, "e": 2.5}) == [("a/b", 1.0), ("e", 2.5)]
+
+
+def test_sections_alone_are_a_page() -> None:
+    some = Section("A <b>", "caption", figures=("<svg></svg>",), columns=("x",), rows=[("<i>",)])
+    page = document("Title & more", [some], about="about", notice="Careful <")
+    assert "Title &amp; more" in page and "Careful &lt;" in page and "&lt;i&gt;" in page
+    assert "<svg></svg>" in page and "A &lt;b&gt;" in page and "http" not in page
+    assert 'class="notice"' not in document("t", [])

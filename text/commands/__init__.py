@@ -30,6 +30,11 @@ domain = Domain(
             'How many are left?"',
             "text.commands.refine:Refine",
         ),
+        "persistence": Command(
+            "who goes on with a change they announced, and how they wrote before it",
+            "upspiral text persistence synthetic --out persistence",
+            "text.commands.persistence:Persistence",
+        ),
         "solve": Command(
             "answer a question with a run's policy or any model",
             'upspiral text solve --run last "A shelf holds 12 books. 5 are lent out. How many are '
