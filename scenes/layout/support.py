@@ -51,7 +51,7 @@ def supports(problem: Problem) -> list[Support]:
         if said.kind == "above" and (i := index[said.assets[0]]) not in host:
             over = _top(index[said.assets[1]], problem, host)
             ceiling = problem.room.height - sizes[i][2] if problem.room else over + HANG
-            height.setdefault(i, max(over + 0.05, ceiling))
+            height[i] = max(over + 0.05, height.get(i, ceiling))
     for name, lift in problem.lifts.items():
         top = problem.room.height - sizes[index[name]][2] if problem.room else lift
         height.setdefault(index[name], max(0.0, min(lift, top)))

@@ -8,12 +8,22 @@ from dataclasses import dataclass, field, replace
 from common.errors import UserError
 from scenes.graph import MAX_ASSETS, Asset
 from scenes.planners import phrases
-from scenes.planners.lexicon import FILLERS, OUTSIDE, SEATS, TABLES, TOYS
+from scenes.planners.lexicon import (
+    FILLERS,
+    IN_WALLS,
+    ON_WALLS,
+    OUTSIDE,
+    SEATS,
+    TABLES,
+    TOYS,
+)
 from scenes.planners.phrases import Phrase
 from scenes.planners.tokens import Token
 
 TOY = 0.15
 """Metres that a toy is high."""
+WINDOW = 1.3
+"""Metres that a window is high: with its sill above what usually stands below."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,11 @@ class Clause:
     gap: float | None = None
     named: list[Group] = field(default_factory=list)
     """Every group, in order; the next sentence is likely to be about the first."""
+
+    @property
+    def hangs(self) -> bool:
+        """What was named last is on or in a wall: what comes "with" it is with the subject."""
+        return bool(self.last) and self.last[-1].head in ON_WALLS | IN_WALLS
 
     def passes(self, tokens: Sequence[Token], at: int) -> bool:
         """Whether a word is a verb that says nothing.
@@ -154,6 +169,8 @@ def _sizes(phrase: Phrase) -> dict[str, float]:
     lengths = dict(phrase.lengths)
     if not lengths and TOYS & set(phrase.words[:-1]):
         lengths["height"] = TOY
+    if not lengths and phrase.head == "window":
+        lengths["height"] = WINDOW
     if "" in lengths:
         tall = phrase.head in OUTSIDE or phrase.head == "lamp"
         lengths["height" if tall else "width"] = lengths.pop("")

@@ -6,8 +6,20 @@ from collections.abc import Sequence
 
 from scenes.graph import Relation
 from scenes.planners.cast import Cast
-from scenes.planners.lexicon import AT_WALLS, HANGING, ON_WALLS, OUTDOORS, ROOMS, SCREENS
+from scenes.planners.lexicon import (
+    AT_WALLS,
+    HANGING,
+    IN_WALLS,
+    ON_WALLS,
+    OUTDOORS,
+    OUTSIDE,
+    ROOMS,
+    SCREENS,
+)
 from scenes.planners.sayings import say
+
+CARRIED = frozenset({"on", "inside", "stack", "on-wall", "against-wall", "in-corner"})
+"""What is said to be carried, or to be at a wall, needs no wall of ours."""
 
 
 def habits(cast: Cast, relations: Sequence[Relation], kind: str, room: bool) -> list[Relation]:
@@ -31,6 +43,8 @@ def habits(cast: Cast, relations: Sequence[Relation], kind: str, room: bool) -> 
         elif group.head in HANGING and tables:
             found += [say("above", i, tables[0].ids[0]) for i in free]
     found += _turned(cast, relations)
+    if kind not in OUTDOORS and not OUTSIDE & {g.head for g in cast.groups}:
+        found += _in_walls(cast, relations)
     if room or kind in ROOMS:
         found += _walled(cast, [*relations, *found])
     return found
@@ -41,6 +55,29 @@ def _turned(cast: Cast, relations: Sequence[Relation]) -> list[Relation]:
     heads = {i: g.head for g in cast.groups for i in g.ids}
     watched = {r.assets[1]: r.assets[0] for r in reversed(relations) if r.kind == "facing"}
     return [say("facing", s, by, weight=0.5) for s, by in watched.items() if heads[s] in SCREENS]
+
+
+def _in_walls(cast: Cast, relations: Sequence[Relation]) -> list[Relation]:
+    """Windows and doors are in a wall, and so is a picture above something; what is below, at it.
+
+    Not where something is behind them: then they stand by themselves.
+    """
+    carried = {a for r in relations if r.kind in CARRIED for a in (r.assets[:-1] or r.assets)}
+    free = {r.assets[1] for r in relations if r.kind in ("behind", "around", "on")}
+    below = [r.assets for r in relations if r.kind == "under"]
+    below += [r.assets[::-1] for r in relations if r.kind == "above"]
+    found: list[Relation] = []
+    for group in cast.groups:
+        if group.head not in ON_WALLS | IN_WALLS:
+            continue
+        low = {low for low, high in below if high in group.ids}
+        if group.head in IN_WALLS or low:
+            kind = "against-wall" if group.head == "door" else "on-wall"
+            # What belongs together is best seen on the back wall; single things share all walls.
+            ids = [i for i in group.ids if i not in carried | free]
+            found += [say(kind, i, wall="back") if low else say(kind, i) for i in ids]
+        found += [say("against-wall", i) for i in sorted(low - carried)]
+    return found
 
 
 def _walled(cast: Cast, relations: Sequence[Relation]) -> list[Relation]:

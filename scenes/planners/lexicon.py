@@ -179,6 +179,8 @@ DIMENSIONS = {
 }  # fmt: skip
 SURROUNDINGS = frozenset("wall floor ground ceiling corner grass lawn sky side front back".split())
 ON_WALLS = frozenset("picture painting poster mirror clock photograph".split())
+IN_WALLS = frozenset({"window", "door"})
+"""What is a part of the wall that it is in."""
 HANGING = frozenset({"chandelier"})
 AT_WALLS = frozenset(
     """bed wardrobe bookcase bookshelf cupboard dresser fridge refrigerator stove oven cooker sink

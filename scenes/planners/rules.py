@@ -213,7 +213,7 @@ class _Reading:
             self._attach(c)
             source = (
                 c.run[-1:]
-                or (c.subject if c.separated and c.subject else c.last)
+                or (c.subject if c.subject and (c.separated or c.hangs) else c.last)
                 or ([self.before] if self.before else [])
             )
             c.holder = source[0] if source else None

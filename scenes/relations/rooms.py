@@ -59,11 +59,12 @@ def against_wall(p: Poses, wall: str) -> Tensor:
     choices={"wall": ("any", *WALLS)},
 )
 def on_wall(p: Poses, wall: str, height: float) -> Tensor:
-    """Hangs on the wall with its middle at that height."""
+    """Hangs on the wall with its middle at that height, or above it where something is below."""
     middle = p.bottom[..., 0] + p.size[..., 0, 2] / 2
     room = p.walls
     top = height if room is None else min(height, room.height)
-    return best(p, SOLID if wall == "any" else (wall,), 0.03) * near((middle - top).abs(), 0.1, 0.3)
+    low = (top - middle).clamp(min=0)
+    return best(p, SOLID if wall == "any" else (wall,), 0.03) * near(low, 0.1, 0.3)
 
 
 @relation(

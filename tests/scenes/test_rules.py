@@ -103,14 +103,30 @@ CASES: dict[str, str] = {
     "a bed against the white back wall": "against-wall(bed, wall=back)",
     "a painting on the wall": "on-wall(painting)",
     "a painting": "on-wall(painting)",
-    "a picture on the wall above the sofa": "on-wall(picture); above(picture, sofa)",
+    "a painting above a sofa": (
+        "above(painting, sofa); on-wall(painting, wall=back); against-wall(sofa)"
+    ),
+    "a mirror on a dresser": "on(mirror, dresser)",
+    "a desk under the window with a chair at it": (
+        "under(desk, window); around(chair, desk); on-wall(window, wall=back); against-wall(desk)"
+    ),
+    "two windows on the back wall and a bench below them": (
+        "on-wall(window-1, wall=back); on-wall(window-2, wall=back); under(bench, window-1); "
+        "against-wall(bench)"
+    ),
+    "a door and a window": "against-wall(door); on-wall(window)",
+    "a table in front of a tree and a door": "in-front-of(table, tree); proximity(table, tree, "
+    "distance=1.0)",
+    "a picture on the wall above the sofa": (
+        "on-wall(picture); above(picture, sofa); against-wall(sofa)"
+    ),
     "a plant in the corner": "in-corner(plant)",
     "a plant in the left corner of the room": "in-corner(plant, corner=left)",
     "a table in the middle of the room": "in-centre(table)",
     "a lamp over the table": "above(lamp, table)",
     "a chandelier hanging over the dining table": "above(chandelier, table)",
     "a car 3 metres from the house": "distance(car, house, metres=3.0)",
-    "a chair far from the door": "apart(chair, door, distance=2.0)",
+    "a chair far from the door": "apart(chair, door, distance=2.0); against-wall(door)",
     "two trees, 2 m apart": "apart(tree-1, tree-2, distance=2.0)",
     "a row of three trees": "repetition(tree-1, tree-2, tree-3, axis=x)",
     "three plants in a row": "repetition(plant-1, plant-2, plant-3, axis=x)",
