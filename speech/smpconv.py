@@ -299,52 +299,54 @@ def _by_fourier(x: Tensor, kernel: Tensor, groups: int) -> Tensor:
 class _Correlation(torch.autograd.Function):
     """Circular correlation ``(B, I, L)`` with ``(O, I, K)`` to ``(B, O, size)``.
 
-    Spectra are held frequency first with their real beside their imaginary parts, so that the sum
-    over channels is one batched real matrix product a frequency, forward and twice backward. With
-    torch's own complex product and derivatives a step of the network took twice as long.
+    Spectra are held frequency first, ``(F, 2, rows, channels)`` with the real part before the
+    imaginary one, so that the sum over channels is a batched real matrix product a frequency,
+    forward and twice backward. Getting there is one matrix's transposition, which is fast.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: Tensor, size: int) -> Tensor:
         ctx.shapes = x.shape[-1], kernel.shape[-1], size
-        real, imaginary = _spectrum(kernel, size)
-        # X conj(W) for (Xr, Xi) as a row: (Xr Wr + Xi Wi, Xi Wr - Xr Wi); (F, 2 I, 2 O).
-        filters = torch.cat(
-            [torch.cat([real, -imaginary], 1), torch.cat([imaginary, real], 1)], 2
-        ).transpose(1, 2)
-        signal = torch.cat(_spectrum(x, size), 2)
+        signal, filters = _spectrum(x, size), _spectrum(kernel, size)
         ctx.save_for_backward(signal, filters)
-        return _samples(signal @ filters, size)
+        # X conj(W) = (Xr Wr + Xi Wi) + i (Xi Wr - Xr Wi), out of all four products at once.
+        products = signal.flatten(1, 2) @ filters.flatten(1, 2).transpose(1, 2)
+        four = products.unflatten(2, (2, -1)).unflatten(1, (2, -1))  # (F, 2, B, 2, O)
+        real = four[:, 0, :, 0] + four[:, 1, :, 1]
+        return _samples(real, four[:, 1, :, 0] - four[:, 0, :, 1], size)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         signal, filters = ctx.saved_tensors
         length, taps, size = ctx.shapes
-        heard = torch.cat(_spectrum(gradient, size), 2)
+        heard = _spectrum(gradient, size)
+        real, imaginary = heard.unbind(1)
         wrt_x = wrt_kernel = None
-        if ctx.needs_input_grad[0]:
-            wrt_x = _samples(heard @ filters.transpose(1, 2), size)[..., :length]
-        if ctx.needs_input_grad[1]:
-            # X conj(G), summed over the batch, out of the four products of parts; (F, 2 O, I).
-            both = heard.transpose(1, 2) @ signal
-            out, channels = both.shape[1] // 2, both.shape[2] // 2
-            real = both[:, :out, :channels] + both[:, out:, channels:]
-            imaginary = both[:, :out, channels:] - both[:, out:, :channels]
-            wrt_kernel = _samples(torch.cat([real, imaginary], 2), size)[..., :taps]
+        if ctx.needs_input_grad[0]:  # G W
+            both = heard.flatten(1, 2)
+            first = (both @ filters[:, 0]).unflatten(1, (2, -1))
+            second = (both @ filters[:, 1]).unflatten(1, (2, -1))
+            wrt_x = _samples(first[:, 0] - second[:, 1], first[:, 1] + second[:, 0], size)
+            wrt_x = wrt_x[..., :length]
+        if ctx.needs_input_grad[1]:  # X conj(G), summed over the batch
+            across = heard.flatten(1, 2).transpose(1, 2) @ signal.flatten(1, 2)
+            crossed = real.transpose(1, 2) @ signal[:, 1] - imaginary.transpose(1, 2) @ signal[:, 0]
+            wrt_kernel = _samples(across, crossed, size)[..., :taps]
         return wrt_x, wrt_kernel, None
 
 
-def _spectrum(x: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Real and imaginary part of the transform of ``(A, C, L)``, each ``(F, A, C)``."""
-    found = torch.view_as_real(torch.fft.rfft(x, n=size)).permute(3, 2, 0, 1).contiguous()
-    return found[0], found[1]
+def _spectrum(x: Tensor, size: int) -> Tensor:
+    """The transform of ``(A, C, L)`` as ``(F, 2, A, C)``, real part and imaginary part."""
+    found = torch.view_as_real(torch.fft.rfft(x, n=size)).flatten(0, 1).flatten(1, 2)
+    return found.t().contiguous().view(-1, 2, *x.shape[:2])
 
 
-def _samples(spectrum: Tensor, size: int) -> Tensor:
-    """Back from ``(F, A, 2 C)`` to ``(A, C, size)``."""
-    parts = spectrum.unflatten(-1, (2, -1)).permute(1, 3, 0, 2).contiguous()
-    found: Tensor = torch.fft.irfft(torch.view_as_complex(parts), n=size)
+def _samples(real: Tensor, imaginary: Tensor, size: int) -> Tensor:
+    """Back from the parts, ``(F, A, C)`` each, to ``(A, C, size)``."""
+    rows = torch.stack([real, imaginary], 1).view(2 * len(real), -1).t().contiguous()
+    parts = torch.view_as_complex(rows.view(*real.shape[1:], -1, 2))
+    found: Tensor = torch.fft.irfft(parts, n=size)
     return found
 
 
