@@ -50,8 +50,8 @@ def course(
     Raises:
         UserError: no such task, recipe, method or setting.
     """
-    from text.commands.improve import Improve
     from text import methods
+    from text.commands.improve import Improve
     from text.tasks import about
 
     config = Improve(recipe, method, None, model, rounds, set=tuple(settings)).config()

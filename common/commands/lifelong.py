@@ -105,7 +105,7 @@ class Run:
         folder = store.folder(name)
         life = Lifetime(
             course, name, folder / "log", store, self.seed, f"{domain}/lifelong:{name}",
-            asdict(mine), out.progress(),
+            asdict(mine), out.progress(), out.note,
         )  # fmt: skip
         life.live(tasks)
         alone = []

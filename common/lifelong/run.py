@@ -66,7 +66,7 @@ class Course(Protocol):
 class Lifetime:
     """Where a lifetime is lived: its runs are called ``NAME.BLOCK-TASK``, its log is ``folder``.
 
-    ``begun`` is told the name of each run before it begins.
+    ``note`` is told of each block before it begins.
     """
 
     course: Course
@@ -77,7 +77,7 @@ class Lifetime:
     recipe: str
     about: Mapping[str, Any]
     progress: Progress
-    begun: Callable[[str], None] = lambda _: None
+    note: Callable[[str], None]
 
     def live(self, tasks: Sequence[str], tests: bool = True) -> None:
         """Train on ``tasks`` in their order; without ``tests`` only that.
@@ -90,9 +90,15 @@ class Lifetime:
         log = LogWriter(self.folder, (METRIC,), {"seed": self.seed, "tasks": [*tasks]})
         policy = self.course.policy()
         loops = {task: self.course.loop(task, policy) for task in tasks}
-        plan = [block for task in tasks for block in ((None, task) if tests else (task,))]
-        for number, task in enumerate([*plan, None] if tests else plan):
+        plan: list[str | None] = []
+        for task in tasks:
+            plan += [None, task] if tests else [task]
+        plan += [None] if tests else []
+        for number, task in enumerate(plan):
             fresh = number >= done
+            if fresh:
+                what = f"train on {task}" if task is not None else "test on all tasks"
+                self.note(f"{self.name}, block {number + 1} of {len(plan)}: {what}")
             if task is not None:
                 found = self._train(loops[task], number, task)
                 if fresh:
@@ -110,7 +116,6 @@ class Lifetime:
     def _train(self, loop: Loop, number: int, task: str) -> list[tuple[float, dict[str, Any]]]:
         """Run, or continue, the training of a block; each candidate's value and what it is."""
         run = f"{self.name}.{number}-{slug(task)}"
-        self.begun(run)
         replace(loop, tasks=[t for t in loop.tasks if t.split != "test"]).run(
             self.course.rounds,
             self.store,
