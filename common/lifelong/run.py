@@ -91,8 +91,8 @@ class Lifetime:
         policy = self.course.policy()
         loops = {task: self.course.loop(task, policy) for task in tasks}
         plan: list[str | None] = []
-        for task in tasks:
-            plan += [None, task] if tests else [task]
+        for one in tasks:
+            plan += [None, one] if tests else [one]
         plan += [None] if tests else []
         for number, task in enumerate(plan):
             fresh = number >= done
