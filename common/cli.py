@@ -79,6 +79,11 @@ BUILTIN: dict[str, Command] = {
         "upspiral lifelong measure lifetime/ --ste expert-1/ --ste expert-2/ --json",
         "common.commands.lifelong:Measure",
     ),
+    "lifelong run": Command(
+        "one policy through a sequence of tasks, tested on all of them after each",
+        "upspiral lifelong run --tasks arithmetic,countdown,logic --method vanilla",
+        "common.commands.lifelong:Run",
+    ),
     "sandbox run": Command(
         "run a script that nobody trusts: what did it print, what stopped it",
         "upspiral sandbox run script.py --profile blender --out made/",
@@ -88,7 +93,7 @@ BUILTIN: dict[str, Command] = {
 GROUPS = {
     "data": "data and models by name",
     "runs": "what has been run: show, resume, export",
-    "lifelong": "metrics over a sequence of tasks",
+    "lifelong": "a sequence of tasks: one policy through it, and what it kept",
     "sandbox": "code that a model wrote, where it can do no harm",
 }
 

@@ -97,8 +97,11 @@ def questions(config: ImproveConfig, seed: int = 0) -> list[Task]:
     return prompted(found, config.shots, config.chat)
 
 
-def parts(config: ImproveConfig, memo: Memo | None = None) -> Parts:
-    """The parts of a run; ``memo`` remembers what other runs proposed and measured."""
+def parts(config: ImproveConfig, memo: Memo | None = None, policy: HFPolicy | None = None) -> Parts:
+    """The parts of a run; ``memo`` remembers what other runs proposed and measured.
+
+    The policy is the configuration's model, unless there is one already.
+    """
     sample = sampler(config)
     propose: Proposer = Solve(sample)
     measured = replace(sample, n=config.measured)
@@ -107,14 +110,14 @@ def parts(config: ImproveConfig, memo: Memo | None = None) -> Parts:
         propose = memo.propose(propose, asdict(sample), config.sampling)
         measure = memo.measure(measure, asdict(measured), config.sampling)
     asked = questions(config)  # a mistyped task before a model is loaded
-    policy = load_policy(config.model, config.chat, config.sampling)
+    policy = policy or load_policy(config.model, config.chat, config.sampling)
     return Parts(config, policy, asked, propose, AnswerJudge(), measure)
 
 
-def build(config: ImproveConfig, memo: Memo | None = None) -> Loop:
-    """The loop of ``config``, ready to run."""
+def build(config: ImproveConfig, memo: Memo | None = None, policy: HFPolicy | None = None) -> Loop:
+    """The loop of ``config``, ready to run; ``memo`` and ``policy`` as of :func:`parts`."""
     chosen = method(config.method, config.settings)  # a mistyped setting before a model is loaded
-    return chosen.loop(parts(config, memo))
+    return chosen.loop(parts(config, memo, policy))
 
 
 def helper(config: ImproveConfig, team: Team) -> None:

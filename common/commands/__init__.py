@@ -41,7 +41,9 @@ class Domain:
     continues a run of this domain from the configuration that the store holds. A run belongs to
     the domain that the recipe starts with, as in ``speech/align:starter``. ``report`` is
     ``module:function`` of ``function(run: str) -> common.report.Extra``: what to listen to or look
-    at in the run's report beside its figures.
+    at in the run's report beside its figures. ``lifelong`` is ``module:function`` of
+    ``function(tasks, recipe, method, model, rounds, settings) -> common.lifelong.run.Course``, for
+    domains whose policies can go through several tasks.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Domain:
     commands: Mapping[str, Command]
     resume: str | None = None
     report: str | None = None
+    lifelong: str | None = None
 
 
 class Output:

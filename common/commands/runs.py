@@ -103,6 +103,10 @@ class Resume:
 
     def run(self, out: Output) -> Mapping[str, Any] | None:
         run = find(Store(), self.name)
+        if run.recipe.partition("/")[2].startswith("lifelong:"):
+            from common.commands import lifelong
+
+            return lifelong.resume(run, out)
         domain = domain_of(run)
         if domain.resume is None:
             raise UserError(f"runs of {domain.name} cannot be resumed", "start the run again")

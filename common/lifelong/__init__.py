@@ -2,6 +2,7 @@
 
 Definitions of New et al. (arXiv 2201.08278) as Baker, New et al. (arXiv 2301.07799) use them.
 
+    upspiral lifelong run --tasks arithmetic,countdown,logic --method vanilla
     upspiral lifelong measure lifetime/ --ste expert-1/ --ste expert-2/ --metric performance
 
 | module | home of |
@@ -10,6 +11,7 @@ Definitions of New et al. (arXiv 2201.08278) as Baker, New et al. (arXiv 2301.07
 | :mod:`~common.lifelong.writer` | writing them |
 | :mod:`~common.lifelong.curves` | regimes, smoothing, normalisation |
 | :mod:`~common.lifelong.metrics` | PM, FT, BT, RP, SE, PR, MEP, MTP |
+| :mod:`~common.lifelong.run` | a policy's way through several tasks, run by the engine |
 | :mod:`~common.lifelong.plot` | performance over a lifetime, as SVG |
 """
 

@@ -117,6 +117,19 @@ def test_the_fourier_path_is_the_same(groups: int, monkeypatch: pytest.MonkeyPat
     assert torch.allclose(long, own(x), atol=1e-12)
 
 
+def test_the_fourier_path_has_the_gradients_of_a_convolution() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 2, 300, dtype=DOUBLE, requires_grad=True)
+    kernel = torch.randn(4, 2, 131, dtype=DOUBLE, requires_grad=True)
+    mix = torch.randn(3, 4, 170, dtype=DOUBLE)
+    ours, theirs = (
+        torch.autograd.grad((out * mix).sum(), (x, kernel))
+        for out in (smpconv._by_fourier(x, kernel, 1), F.conv1d(x, kernel))
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a, b, atol=1e-10)
+
+
 def test_causal_kernels_see_no_future() -> None:
     torch.manual_seed(0)
     own = SMPConv1d(1, 2, 640, 30, 0.01, padding="causal")
@@ -227,3 +240,5 @@ def test_half_precision_and_gradients_reach_everything() -> None:
     own(F.pad(torch.randn(1, 1, 9, 9), (1, 1))).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in own.parameters())
     assert own.to(torch.bfloat16)(torch.randn(1, 1, 9, 9).bfloat16()).dtype == torch.bfloat16
+    long = SMPConv1d(1, 2, 200, 5, 0.1, padding="causal").bfloat16()
+    assert long(torch.randn(1, 1, 300).bfloat16()).dtype == torch.bfloat16

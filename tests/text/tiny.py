@@ -58,6 +58,8 @@ def upspiral(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, dict[st
         patched.setattr(cli, "domains", lambda: {"text": point})
         patched.setattr(sys, "stdout", out)
         patched.setattr(sys, "stderr", err)
-        code = cli.main([*(["text"] if words[0] != "runs" else []), *words, "--json"])
+        code = cli.main(
+            [*(["text"] if words[0] not in ("runs", "lifelong") else []), *words, "--json"]
+        )
     said = out.getvalue().strip()
     return code, json.loads(said.splitlines()[-1]) if said else {}, err.getvalue()

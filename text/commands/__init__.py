@@ -44,4 +44,5 @@ domain = Domain(
     },
     resume="text.commands.improve:resume",
     report="text.report:extra",
+    lifelong="text.lifelong:course",
 )
