@@ -105,12 +105,12 @@ class Session:
         self._alive()
         last = time.monotonic() + seconds
         while b"\n" not in self._held:
-            left = last - time.monotonic()
-            if not select.select([self._channel], [], [], max(0.0, left))[0]:
-                return None
+            left = max(0.0, last - time.monotonic())
             try:
+                if not select.select([self._channel], [], [], left)[0]:
+                    return None
                 chunk = self._channel.recv(1 << 16)
-            except OSError:
+            except (OSError, ValueError):  # another thread has ended it
                 chunk = b""
             if not chunk:
                 raise self._end("")

@@ -54,7 +54,7 @@ class Ended(NamedTuple):
     @property
     def error(self) -> str:
         """What went wrong, outside of the agent's source or in it; "" if nothing did."""
-        return self.why or str((self.final or {}).get("error", ""))
+        return self.why or str((self.final or {}).get("error", ""))[:4000]
 
 
 class Cell:
@@ -106,7 +106,10 @@ class Cell:
                 session.stop("the turn was given up")
         if not ended["clean"]:
             session.stop("a turn left something behind")
-        return Ended(ended["final"], ended["why"], ended["printed"])
+        final, why = ended["final"], ended["why"]
+        if final is not None and not isinstance(final, dict):  # written by a hand of its own
+            final, why = None, "it ended with something else than it should"
+        return Ended(final, why, ended["printed"])
 
 
 def _followed(session: Session, answering: Answering, seconds: float) -> dict[str, Any]:
@@ -144,8 +147,9 @@ class Answering:
     def __enter__(self) -> Answering:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.pool.shutdown(cancel_futures=True)
+    def __exit__(self, kind: object, *_: object) -> None:
+        # A turn that was interrupted has nobody left to wait for an answer.
+        self.pool.shutdown(wait=kind is None or kind is EndedError, cancel_futures=True)
 
     @property
     def busy(self) -> bool:

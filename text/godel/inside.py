@@ -324,7 +324,8 @@ def solve(request: Json, host: Host) -> Json:
 
 
 def run(request: Json, host: Host) -> Json:  # noqa: ARG001
-    """Run a piece of code; what it prints is reported of every turn."""
+    """Run a piece of code, which may import the policy; what it prints is reported anyway."""
+    loaded("policy", request["policy"])
     loaded("code", request["code"])
     return {}
 
