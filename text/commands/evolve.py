@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tyro
-
 from common.commands import Output
 from common.errors import UserError
 
@@ -28,7 +26,7 @@ class EvolveConfig:
     validation: int = 20
     test: int = 100
     max_drop: float = 0.2
-    seconds: float = 120.0
+    seconds: float = 20.0
     without: tuple[str, ...] = ()
     budget_tokens: int = 0
     budget_usd: float = 0.0
@@ -54,7 +52,8 @@ class EvolveConfig:
             raise UserError("a budget or a price is below 0", "give 0 for none")
         if self.budget_usd and not any((*self.prices, *self.solver_prices)):
             raise UserError(
-                "--budget-usd without prices", "give --prices READ WRITTEN, dollars a million tokens"
+                "--budget-usd without prices",
+                "give --prices READ WRITTEN, dollars a million tokens",
             )
         for name in self.without:
             if name not in SWITCHES:
@@ -87,7 +86,7 @@ class Evolve:
     """Questions that it is measured on at the end."""
     max_drop: float = 0.2
     """A change that scores lower than the best by more than this is rolled back."""
-    seconds: float = 120.0
+    seconds: float = 20.0
     """What a step, and an evaluation, may take without the model's time."""
     without: tuple[str, ...] = ()
     """Ablations: thinking, errors (error handling), code (run_code), llm (call_llm)."""
@@ -128,7 +127,8 @@ class Evolve:
         place = made(self.out, "--out").absolute()
         if (place / "run.json").exists():
             raise UserError(
-                f"{self.out} holds a run already", f"go on with --resume {self.out}, or name another"
+                f"{self.out} holds a run already",
+                f"go on with --resume {self.out}, or name another",
             )
         config = EvolveConfig(**{**given, "out": str(place)})
         kind = self.task.partition(":")[0]
@@ -198,13 +198,17 @@ def tell(result: Result, out: Output) -> dict[str, Any]:
     for policy, m in result.test.items():
         out.print(f"test, {policy}: {name} {m.value:.3f} ± {m.se:.3f} (n={m.n})")
         found["test"][policy] = {name: m.value, f"{name}_se": m.se, "n": m.n}
-    change = paired(result.test["start"], replace(result.test["best"]))
+    change = paired(result.test["start"], result.test["best"])
     if change is not None and result.best.index:
         interval = f"[{change.low:+.3f}, {change.high:+.3f}]"
         out.print(f"test {name} changed by {change.mean:+.3f}, 95% interval {interval}")
-    cost = {k: sum(v.notes["cost"][k] for v in result.versions) for k in ("calls", "tokens", "usd")}
-    out.print(f"versions took {cost['calls']} calls, {cost['tokens']} tokens, ${cost['usd']:.4f}")
-    return {**found, "cost": cost}
+    for role, cost in result.spent.items():
+        tokens = cost["prompt_tokens"] + cost["completion_tokens"]
+        out.print(
+            f"{role}: {cost['calls']} calls, {cost['remembered']} from memory, {tokens} tokens, "
+            f"${cost['usd']:.4f}"
+        )
+    return {**found, "spent": result.spent}
 
 
 def resume(run: str, out: Output, place: Path | None = None) -> dict[str, Any]:
@@ -213,7 +217,9 @@ def resume(run: str, out: Output, place: Path | None = None) -> dict[str, Any]:
 
     row = Store().run(run)
     known = EvolveConfig.__dataclass_fields__
-    given = {k: tuple(v) if isinstance(v, list) else v for k, v in row.config.items() if k in known}
+    given: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in row.config.items() if k in known
+    }
     config = EvolveConfig(**given)
     if place is not None:
         config = replace(config, out=str(place.absolute()))

@@ -37,7 +37,7 @@ from common.lease import Lease
 from common.records import Metric, Round, Split, identity
 from common.stages import Progress
 from common.store import Store
-from text.godel.broker import Broker
+from text.godel.broker import ROLES, Broker
 from text.godel.cell import Cell, NotAllowedError
 from text.godel.environment import Environment
 from text.godel.models import RecordingEndedError
@@ -61,6 +61,8 @@ class Result:
     test: Mapping[str, Metric]
     stopped: str
     """Why it ended before its last step; "" if it did not."""
+    spent: Mapping[str, Any]
+    """Calls, tokens and dollars by role: optimiser, solver, test."""
 
 
 class Evolution:
@@ -129,7 +131,8 @@ class Evolution:
                 self.stopped = "the recording has ended"
         self.progress(self.steps, self.steps, "steps")
         test = self._test(lease)
-        return Result(tuple(self.versions), self.workshop.best, test, self.stopped)
+        spent = {str(role): self.broker.state()[role] for role in ROLES}
+        return Result(tuple(self.versions), self.workshop.best, test, self.stopped, spent)
 
     # Steps
 

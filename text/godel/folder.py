@@ -5,7 +5,7 @@
 | ``best/`` | policy.py and improver.py of the best version |
 | ``versions/0003/`` | those of version 3 |
 | ``versions.json`` | what each scored and cost, why it was made, why it was rolled back |
-| ``conversation.md`` | what the agent and the host said to each other, as far as the agent keeps it |
+| ``conversation.md`` | what was said in the run, as far as the agent keeps it |
 | ``run.json`` | the name of the run in the store, from which ``--resume`` goes on |
 
 The store holds the truth; the folder is written after every step, and whole again by a resume.
@@ -38,7 +38,9 @@ def write(
             _save(version.source, _at(folder, version.index))
         _save(versions[best].source, folder / "best")
         _put(folder / "versions.json", json.dumps([facts(v) for v in versions], indent=1))
-        said = [f"**{m.get('role')}**\n\n{m.get('content')}" for m in history if isinstance(m, dict)]
+        said = [
+            f"**{m.get('role')}**\n\n{m.get('content')}" for m in history if isinstance(m, dict)
+        ]
         _put(folder / "conversation.md", "\n\n---\n\n".join(said) + "\n")
 
 
@@ -85,7 +87,9 @@ def diff(folder: Path, first: int, second: int) -> str:
         path = _at(folder, number)
         if not path.is_dir():
             there = sorted(p.name for p in (folder / "versions").glob("[0-9]*"))
-            remedy = f"versions 0 to {int(there[-1])}" if there else "name the --out of an evolution"
+            remedy = (
+                f"versions 0 to {int(there[-1])}" if there else "name the --out of an evolution"
+            )
             raise UserError(f"{folder} has no version {number}", remedy)
         found.append(Source.read(path))
     return found[0].diff(found[1])

@@ -36,7 +36,7 @@ class Rules:
     """What a change has to hold to."""
 
     max_drop: float = 0.2
-    seconds: float = 120.0
+    seconds: float = 20.0
     """Of one step, and of one evaluation, without what models take."""
     without: tuple[Switch, ...] = ()
     seed: int = 0
@@ -189,7 +189,7 @@ class Workshop:
             evaluation = self.evaluate(source.policy)
             metric, problem = evaluation.metric, evaluation.problem
             feedback = self.told(evaluation)
-            lowest = self.best.metric.value - self.rules.max_drop
+            lowest = self.best.metric.value - self.rules.max_drop - 1e-9
             if not problem and metric.value < lowest:
                 problem = (
                     f"validation is {_figure(metric)}, more than {self.rules.max_drop:g} below "
