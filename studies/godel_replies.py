@@ -3,8 +3,8 @@
     python studies/godel_replies.py --recording rewrite-to-search --task game24
 
 Runs the recorded conversation, collects the questions that have no recorded reply, has the model
-answer them in batches (greedy, 96 tokens), and does it again until none is left, since a policy may
-ask about what it was answered. Writes ``NAME.replies.json`` beside the recording. Minutes on a core.
+answer them in batches (greedy, 96 tokens), and does it again until none is left: a policy
+may ask about an answer. Writes ``NAME.replies.json`` beside the recording. Minutes on a core.
 """
 
 from __future__ import annotations

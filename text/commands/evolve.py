@@ -87,7 +87,7 @@ class Evolve:
     max_drop: float = 0.2
     """A change that scores lower than the best by more than this is rolled back."""
     seconds: float = 20.0
-    """What a step, and an evaluation, may take without the model's time."""
+    """Of processor that a step, and an evaluation, may take; models do not count."""
     without: tuple[str, ...] = ()
     """Ablations: thinking, errors (error handling), code (run_code), llm (call_llm)."""
     budget_tokens: int = 0

@@ -81,7 +81,7 @@ class Cell:
     def turn(self, request: Mapping[str, Any], serve: Serve, seconds: float) -> Ended:
         """Carry out one request; ``request["width"]`` calls of it are answered at a time.
 
-        ``seconds`` bounds what it takes, without what it waits for answers. What ``serve`` raises
+        ``seconds`` bounds what it takes of the processor. What ``serve`` raises
         ends the turn and the sandbox and is raised, but :class:`NotAllowedError`, which is told.
 
         Raises:
@@ -114,14 +114,15 @@ class Cell:
 
 def _followed(session: Session, answering: Answering, seconds: float) -> dict[str, Any]:
     """What the runtime reports at the end of a turn, its calls answered meanwhile."""
-    late = time.monotonic() + seconds + LATE
+    patience = inside.CLOCK * seconds + LATE
+    late = time.monotonic() + patience
     calls = 0
     while True:
         message = session.hear(0.25)
         answering.check()
         if message is None:
             if answering.busy:
-                late = time.monotonic() + seconds + LATE
+                late = time.monotonic() + patience
             elif time.monotonic() > late:
                 raise session.stop("the runtime did not answer any more")
         elif "ended" in message:
@@ -132,7 +133,7 @@ def _followed(session: Session, answering: Answering, seconds: float) -> dict[st
             if calls > CALLS:
                 raise session.stop(f"it called for more than {CALLS} things")
             answering.take(message)
-            late = time.monotonic() + seconds + LATE
+            late = time.monotonic() + patience
 
 
 class Answering:

@@ -27,7 +27,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,12 @@ from common.lease import Lease
 from common.records import Metric, Round, Split, identity
 from common.stages import Progress
 from common.store import Store
-from text.godel.broker import ROLES, Broker
+from text.godel.broker import ROLES, Broker, Spent
 from text.godel.cell import Cell, NotAllowedError
 from text.godel.environment import Environment
 from text.godel.models import RecordingEndedError
 from text.godel.source import Source
-from text.godel.workshop import Rules, Version, Workshop, says_goal
+from text.godel.workshop import Rules, Version, Workshop, last_line, says_goal
 
 DECISIONS = 4
 """What one step may ask the optimiser for."""
@@ -169,10 +169,9 @@ class Evolution:
         if self.broker.exhausted:
             self.stopped = self.broker.exhausted
         elif problem:
-            said = " ".join(problem.split())[-300:]
             self._tell(f"error: step {step} failed: {problem}")
             if workshop.current.source.improver == improver != self.proven:
-                workshop.restore(self.proven, f"step {step} failed: {said}")
+                workshop.restore(self.proven, f"step {step} failed: {last_line(problem)}")
                 self._tell("the improver of the last step that worked was put back")
         elif decided[0]:
             self.proven = improver
@@ -264,6 +263,7 @@ class Evolution:
             "best": self.workshop.best.index,
             "feedback": self.workshop.feedback,
             "broker": self.broker.state(),
+            "charged": asdict(self.workshop.charged),
             "stopped": self.stopped,
         }
         seconds = time.monotonic() - began
@@ -274,17 +274,16 @@ class Evolution:
         with self.store.artifacts.staging() as folder:
             version.source.save(folder)
             state = self.store.put_folder(folder)
-        metric = replace(version.metric, round=version.index)
         reason = version.reason if version.kept else f"{version.reason}: {version.problem}"
-        notes = {
-            **version.notes,
+        notes = {  # no numbers by name: the report of a run would take them for what was learnt
+            "cost": list(version.notes["cost"].items()),
             "diff": version.diff,
-            "step": version.step,
+            "step": str(version.step),
             "why": version.reason,
             "problem": version.problem,
         }
         return Round(version.index, version.kept, state, reason, seconds=version.seconds,
-                     metrics=(metric,), notes=notes)  # fmt: skip
+                     metrics=(version.metric,), notes=notes)  # fmt: skip
 
     def _resumed(self, run: str) -> int:
         """Take up what is kept; the step to go on with, 0 if nothing is."""
@@ -301,7 +300,7 @@ class Evolution:
         self.proven = path.read_text(encoding="utf-8")
         self.broker.restore(state["broker"])
         workshop = self.workshop
-        workshop.charged = self.broker.total()
+        workshop.charged = Spent(**state["charged"])
         current, best = (self.versions[state[name]] for name in ("current", "best"))
         workshop.take_up(current, best, state["feedback"], len(self.versions))
         return last + 1
@@ -336,8 +335,8 @@ def versions(store: Store, run: str) -> list[Version]:
     return [
         Version(
             r.index, Source.read(store.path(r.state)), r.metrics[0], r.kept, r.notes["why"],
-            r.notes["problem"], r.notes["diff"], r.notes["step"], r.seconds,
-            {"cost": r.notes["cost"]},
+            r.notes["problem"], r.notes["diff"], int(r.notes["step"]), r.seconds,
+            {"cost": dict(r.notes["cost"])},
         )
         for r in store.rounds(run)
     ]  # fmt: skip

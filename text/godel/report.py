@@ -14,17 +14,14 @@ def sections(store: Store, run: str) -> list[Section]:
     if not found:
         return []
     rows = [
-        (v.index, v.step, v.metric.value, "yes" if v.kept else "no", v.reason, v.problem,
-         v.notes["cost"]["calls"], v.notes["cost"]["tokens"], v.notes["cost"]["usd"])
-        for v in found
-    ]  # fmt: skip
-    columns = ("version", "step", "validation", "kept", "why", "rolled back because", "calls",
-               "tokens", "US dollars")  # fmt: skip
+        (f"version {v.index}", v.step, v.metric.value, *(v.notes["cost"].values())) for v in found
+    ]
+    columns = ("", "step", "validation", "calls", "tokens", "US dollars")
     about = (
-        "Every state of the agent that was measured. Calls, tokens and dollars are what was spent "
-        "since the version before, the agent's own decisions included."
+        "Every state of the agent that was measured; they are the rounds above. Calls, tokens and "
+        "dollars were spent since the version before, the agent's own decisions included."
     )
-    made = [Section("Versions", about, columns=columns, rows=rows)]
+    made = [Section("Versions and their cost", about, columns=columns, rows=rows)]
     for v in found:
         if v.diff:
             kept = "" if v.kept else " (rolled back)"

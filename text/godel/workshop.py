@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from common.records import Metric, identity
@@ -37,7 +37,7 @@ class Rules:
 
     max_drop: float = 0.2
     seconds: float = 20.0
-    """Of one step, and of one evaluation, without what models take."""
+    """Of the processor, for one step and for one evaluation; models do not count."""
     without: tuple[Switch, ...] = ()
     seed: int = 0
 
@@ -198,7 +198,8 @@ class Workshop:
             if self.broker.exhausted:
                 problem = f"{self.broker.exhausted} before it was measured"
         version = Version(
-            self.count, source, metric, not problem, "; ".join(self.reasons), problem,
+            self.count, source, replace(metric, round=self.count), not problem,
+            "; ".join(self.reasons), problem,
             now.source.diff(source), self.step, time.monotonic() - began,
             {"cost": self._cost()},
         )  # fmt: skip
@@ -206,7 +207,7 @@ class Workshop:
         self.made.append(version)
         self.draft, self.reasons = now.source, []
         if problem:
-            raise NotAllowedError(f"rolled back to version {now.index}: {problem}")
+            raise NotAllowedError(f"rolled back to version {now.index}: {problem}\n\n{feedback}")
         self.draft, self.current, self.feedback = source, version, feedback
         if metric.value > self.best.metric.value:
             self.best = version
@@ -217,7 +218,8 @@ class Workshop:
         now = self.current
         source = Source(policy=now.source.policy, improver=improver)
         version = Version(
-            self.count, source, now.metric, True, f"the improver was put back: {why}", "",
+            self.count, source, replace(now.metric, round=self.count), True,
+            f"the improver was put back: {why}", "",
             now.source.diff(source), self.step, notes={"cost": self._cost()},
         )  # fmt: skip
         self.count += 1
@@ -280,7 +282,7 @@ class Workshop:
         items = {task.id: value for task, value in zip(tasks, values, strict=True)}
         problem = ended.error
         if not problem and all(answer is None for answer in answers):
-            problem = f"every question ends in an error, as in: {errors[0]}"
+            problem = f"every question ends in an error, as in: {last_line(errors[0])}"
         return Evaluation(Metric.of(self.environment.metric, items), answers, errors, problem)
 
     def told(self, evaluation: Evaluation) -> str:
@@ -306,6 +308,11 @@ class Workshop:
         width = self.broker.models[role].width
         request = {"do": "solve", "policy": policy, "questions": list(questions), "width": width}
         return self.lab.turn(request, serve, self.rules.seconds)
+
+
+def last_line(error: str) -> str:
+    """What an error comes to, without the lines of source that led to it."""
+    return (error.strip().splitlines() or [""])[-1][:300]
 
 
 def says_goal(messages: Any, goal: str) -> None:

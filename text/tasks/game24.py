@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from functools import cache
 from itertools import combinations_with_replacement
 
@@ -19,11 +18,13 @@ from common.records import Split, Task, identity
 TARGET, LARGEST = 24, 13
 
 
-@cache
-def solvable(numbers: tuple[Fraction, ...]) -> bool:
-    """Whether some expression of all the numbers is 24."""
+def solvable(numbers: Sequence[float]) -> bool:
+    """Whether some expression of all the numbers is 24.
+
+    Floating point is exact enough: what four numbers up to 13 make is 24 or off by over 1e-4.
+    """
     if len(numbers) == 1:
-        return numbers[0] == TARGET
+        return abs(numbers[0] - TARGET) < 1e-6
     for i, a in enumerate(numbers):
         for j, b in enumerate(numbers):
             if i == j:
@@ -32,7 +33,7 @@ def solvable(numbers: tuple[Fraction, ...]) -> bool:
             # Sums and products are the same either way round.
             found = [a + b, a * b] if i < j else []
             found += [a - b, *([a / b] if b else [])]
-            if any(solvable(tuple(sorted([*rest, value]))) for value in found):
+            if any(solvable([*rest, value]) for value in found):
                 return True
     return False
 
@@ -41,7 +42,7 @@ def solvable(numbers: tuple[Fraction, ...]) -> bool:
 def sets(split: Split) -> tuple[tuple[int, ...], ...]:
     """The sets of a split that can be solved: half are train's, a quarter dev's, a quarter test's.
 
-    About three seconds the first time, for all splits together.
+    About a second the first time, for all splits together.
     """
     return tuple(numbers for numbers in _all() if _split(numbers) == split)
 
@@ -49,7 +50,7 @@ def sets(split: Split) -> tuple[tuple[int, ...], ...]:
 @cache
 def _all() -> tuple[tuple[int, ...], ...]:
     every = combinations_with_replacement(range(1, LARGEST + 1), 4)
-    return tuple(numbers for numbers in every if solvable(tuple(map(Fraction, numbers))))
+    return tuple(numbers for numbers in every if solvable(numbers))
 
 
 def _split(numbers: Sequence[int]) -> Split:
