@@ -41,8 +41,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report that a domain adds: text, figures, and a table if it has columns.
+    """A part of the report that a domain adds: figures, and a table if it has columns.
 
+    ``text`` is shown line by line as it is, as source and diffs are (lines that begin with + and -
+    in colour).
     ``figures`` are SVG of the domain's own making and are not escaped; whatever else is.
     """
 
@@ -51,6 +53,7 @@ class Section:
     figures: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     rows: Sequence[Sequence[object]] = ()
+    text: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,15 @@ An answer has a kind, which its task names in ``meta["kind"]``:
 | number | equal as exact fractions, whatever the notation, unit or currency |
 | choice | the same letter |
 | boolean | both true or both false |
-| expression | it reaches the task's target with the task's numbers (countdown) |
+| expression | it reaches the task's target with the task's numbers (countdown, game24) |
 | text | equal once spacing, case and LaTeX dressing are gone |
+| span | the words are those of one of the reference's spans (DROP); :func:`f1` is the degree |
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Literal, get_args
@@ -29,7 +31,9 @@ from common.records import Candidate, Task
 from common.stages import Context
 from text.numbers import NUMBER, normal, parse, plain
 
-Kind = Literal["number", "choice", "boolean", "expression", "text"]
+Kind = Literal["number", "choice", "boolean", "expression", "text", "span"]
+SPANS = " | "
+"""Between the spans of a reference, each of which is right."""
 
 PHRASES: Mapping[str, str] = {
     "en": "The answer is",
@@ -124,6 +128,8 @@ def canonical(answer: str, kind: Kind = "number", language: str = "en") -> str |
         from text.tasks.countdown import tidy
 
         return tidy(answer)
+    if kind == "span":
+        return " ".join(_words(answer)) or None
     return _undressed(answer) or None
 
 
@@ -135,6 +141,8 @@ def same(given: str, reference: str, kind: Kind = "number", language: str = "en"
     """
     if kind == "expression":
         raise ValueError("an expression is checked against its task: see correct")
+    if kind == "span":
+        return any(f1(given, one) == 1 for one in reference.split(SPANS))
     if kind == "text":
         left, right = parse(given, language), parse(reference, language)
         if left is not None and right is not None:
@@ -150,6 +158,23 @@ def same(given: str, reference: str, kind: Kind = "number", language: str = "en"
         large = Fraction(second) / 100 if signs[1] else Fraction(second)
         return small == large
     return False
+
+
+def f1(given: str, reference: str) -> float:
+    """How far the words of two texts agree, as DROP and SQuAD count: F1 over bags of words.
+
+    Articles, case and punctuation do not count. A reference that holds numbers, of which the text
+    has none, gets nothing (DROP's rule). Of several spans in the reference the best counts.
+    """
+    best = 0.0
+    said = Counter(_words(given))
+    for span in reference.split(SPANS):
+        wanted = Counter(_words(span))
+        numbers = {word for word in wanted if word[0].isdigit()}
+        common = sum((said & wanted).values())
+        if common and (not numbers or numbers & said.keys()):
+            best = max(best, 2 * common / (sum(said.values()) + sum(wanted.values())))
+    return best
 
 
 def correct(task: Task, answer: str | None) -> bool:
@@ -168,7 +193,8 @@ def correct(task: Task, answer: str | None) -> bool:
     if kind == "expression":
         from text.tasks.countdown import reaches
 
-        return reaches(answer, task.meta["numbers"], int(task.reference))
+        every = bool(task.meta.get("every"))
+        return reaches(answer, task.meta["numbers"], int(task.reference), every)
     return same(answer, task.reference, kind, task.language)
 
 
@@ -207,7 +233,7 @@ def _statements(text: str) -> list[int]:
 
 def _read(text: str, kind: Kind, language: str, first: bool) -> str | None:
     """The first answer in ``text`` after a statement, or the last one anywhere."""
-    if kind == "text":
+    if kind in ("text", "span"):
         return canonical(_clause(text), kind, language) if first else None
     if kind == "expression":
         from text.tasks.countdown import find
@@ -218,6 +244,12 @@ def _read(text: str, kind: Kind, language: str, first: bool) -> str | None:
     found = (canonical(m[0], kind, language) for m in pattern.finditer(line))
     read = [answer for answer in found if answer is not None]
     return read[0 if first else -1] if read else None
+
+
+def _words(text: str) -> list[str]:
+    """Words and numbers as :func:`f1` compares them."""
+    found = re.findall(r"\d+(?:[.,:]\d+)*|[^\W\d_]+", text.casefold())
+    return [word.replace(",", "") for word in found if word not in ("a", "an", "the")]
 
 
 def _clause(text: str) -> str:

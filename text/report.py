@@ -14,6 +14,10 @@ COUNT = 8
 def extra(run: str) -> Extra:
     """What the report of ``run`` shows beside its figures."""
     store = Store()
+    if store.run(run).recipe.startswith("text/evolve"):
+        from text.godel import report
+
+        return Extra(sections=report.sections(store, run))
     return Extra(sections=[*_cost(store, run), *_answers(store, run)])
 
 

@@ -8,6 +8,7 @@ concurrent requests, counts of usage, answers that must fit a schema, and one cl
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -91,16 +92,26 @@ class ServedPolicy:
     def chat(self, messages: Sequence[Message], **options: Any) -> str:
         """The text of one answer. ``options`` are those of the API (``temperature``, ...).
 
+        Raises as :meth:`complete` does.
+        """
+        return self.complete(messages, **options)[0]
+
+    def complete(self, messages: Sequence[Message], **options: Any) -> tuple[str, Usage]:
+        """The text of one answer, and what this request took.
+
         Raises :class:`UserError` for what the user can mend (address, key, model name),
         :class:`RefusedError` when the model or a filter before it says no, and
         :class:`ServedError` when the server keeps failing.
         """
-        choice = self._create(messages, options).choices[0]
+        answer = self._create(messages, options)
+        choice = answer.choices[0]
         refusal = getattr(choice.message, "refusal", None)
         if refusal or choice.finish_reason == "content_filter":
             raise RefusedError(f"{self.model} refuses to answer: {refusal or 'content filter'}")
         content: str = choice.message.content or ""
-        return content
+        used = answer.usage
+        took = Usage(1, 0, used.prompt_tokens, used.completion_tokens) if used else Usage(1)
+        return content, took
 
     def ask(
         self,
@@ -322,6 +333,22 @@ class ServedPolicy:
                 completion_tokens=now.completion_tokens + (used.completion_tokens if used else 0),
             )
         return answer
+
+
+def connect(model: str | None, base_url: str | None, **options: Any) -> ServedPolicy:
+    """A served model; its key, if it wants one, is that of ``OPENAI_API_KEY``.
+
+    Raises:
+        UserError: the name of the model or the address is missing.
+    """
+    if not model or not base_url:
+        missing = "--model" if not model else "--base-url"
+        raise UserError(
+            f"a served model needs {missing}",
+            "give --model NAME --base-url http://HOST:PORT/v1; a key goes into OPENAI_API_KEY",
+        )
+    key = os.environ.get("OPENAI_API_KEY")
+    return ServedPolicy(base_url, model, key, **{"timeout": 300.0, "retries": 3, **options})
 
 
 def _told(error: openai.APIError) -> str:

@@ -42,6 +42,7 @@ __all__ = [
     "lint",
     "problem",
     "run",
+    "verdict",
 ]
 
 WALLS: tuple[Layer, ...] = ("bubblewrap", "landlock")
@@ -158,7 +159,7 @@ def _run(source: str, files: Mapping[str, bytes | Path], limits: Limits, layer: 
         stopped = outcome["stopped"] or ("", "it ended at once")
         said = (outcome["stderr"].strip().splitlines() or [stopped[1]])[-1]
         raise UserError(f"{layer} does not start: {said}", "upspiral doctor says which wall works")
-    status, why = _verdict(outcome, limits)
+    status, why = verdict(outcome, limits)
     return Ran(
         status,
         why,
@@ -173,8 +174,8 @@ def _run(source: str, files: Mapping[str, bytes | Path], limits: Limits, layer: 
     )
 
 
-def _verdict(outcome: keeper.Outcome, limits: Limits) -> tuple[Any, str]:
-    """The status, and the sentence that says why."""
+def verdict(outcome: keeper.Outcome, limits: Limits) -> tuple[Any, str]:
+    """The status of a job that has ended, and the sentence that says why."""
     code = outcome["code"]
     if outcome["stopped"]:
         return outcome["stopped"][0], outcome["stopped"][1]

@@ -46,10 +46,13 @@ def run(
         UserError: the keeper was ended from outside.
         ValueError: a name of ``files`` leads out of the folder of inputs.
     """
-    folder = Path(tempfile.mkdtemp(prefix="upspiral-sandbox-")).resolve()
+    folder = place()
     try:
-        linked = _prepare(folder, source, files, layer)
-        outcome, box = _keep(folder, linked, limits, layer)
+        keeping = Keeping(folder, source, files, limits, layer)
+        try:
+            outcome, box = keeping.wait()
+        finally:
+            keeping.close()
         if box is None:
             return outcome, {}, []
         try:
@@ -59,6 +62,11 @@ def run(
     finally:
         if folder.exists():  # the keeper removes it if it was interrupted
             keeper.remove(str(folder))
+
+
+def place() -> Path:
+    """A new folder for a job; whoever makes it removes it."""
+    return Path(tempfile.mkdtemp(prefix="upspiral-sandbox-")).resolve()
 
 
 def _prepare(
@@ -89,10 +97,86 @@ def _prepare(
     return linked
 
 
-def _keep(
-    folder: Path, linked: Mapping[str, Path], limits: Limits, layer: Layer
-) -> tuple[keeper.Outcome, int | None]:
-    """Have a keeper run the job; what became of it, and a descriptor of its ``out``."""
+class Keeping:
+    """A job under way with its keeper. ``channel`` is a socket for the job's standard input.
+
+    Raises:
+        ValueError: a name of ``files`` leads out of the folder of inputs.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        source: str,
+        files: Mapping[str, bytes | Path],
+        limits: Limits,
+        layer: Layer,
+        channel: socket.socket | None = None,
+    ) -> None:
+        self.bwrap = layer == "bubblewrap"
+        linked = _prepare(folder, source, files, layer)
+        filter = os.memfd_create("filter")
+        os.write(filter, b"" if layer == "none" else layers.filter(layer))
+        os.lseek(filter, 0, os.SEEK_SET)
+        given = None if channel is None else channel.fileno()
+        order = _order(folder, linked, limits, layer, filter, given)
+        self.control, theirs = socket.socketpair()
+        handed = [fd for fd in (theirs.fileno(), filter, given) if fd is not None]
+        try:
+            self.process = subprocess.Popen(
+                [layers.interpreter(), "-I", "-S", keeper.__file__, str(theirs.fileno())],
+                pass_fds=handed,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except BaseException:
+            self.control.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(filter)
+        data = json.dumps(order).encode()
+        self.control.sendall(struct.pack("=Q", len(data)) + data)
+
+    def wait(self) -> tuple[keeper.Outcome, int | None]:
+        """Until the job has ended: what became of it, and a descriptor of its ``out``.
+
+        Raises:
+            UserError: the keeper was ended from outside.
+        """
+        first, rights, _, _ = socket.recv_fds(self.control, 8, 1)
+        if len(first) < 8:
+            raise UserError("the keeper of the sandbox ended early", "upspiral doctor")
+        box = rights[0] if rights else None
+        size = struct.unpack("=Q", first)[0]
+        outcome: keeper.Outcome = json.loads(_exactly(self.control, size))
+        if self.bwrap and 128 < outcome["code"] <= 192:
+            outcome["code"] = 128 - outcome["code"]  # bubblewrap's way of naming a signal
+        if box is None:
+            return outcome, None
+        try:
+            return outcome, os.open("out", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=box)
+        except OSError:  # the script removed it
+            return outcome, None
+        finally:
+            os.close(box)
+
+    def close(self) -> None:
+        """End the job if it has not ended; nothing of it runs when this returns."""
+        self.control.close()  # the keeper ends the job when this end is closed, and then itself
+        self.process.wait()
+
+
+def _order(
+    folder: Path,
+    linked: Mapping[str, Path],
+    limits: Limits,
+    layer: Layer,
+    filter: int,
+    channel: int | None,
+) -> keeper.Order:
+    """What a keeper is told; ``filter`` and ``channel`` are descriptors."""
     inside = layers.INSIDE if layer == "bubblewrap" else str(folder)
     bwrap = layer == "bubblewrap"
     # A namespace of its own counts its processes from 0 since Linux 5.14; elsewhere all of the
@@ -100,12 +184,10 @@ def _keep(
     counted = bwrap and tuple(map(int, os.uname().release.split(".")[:2])) >= (5, 14)
     python = [layers.interpreter(), "-I", "-S", "-u", "-c", Path(boot.__file__).read_text("utf-8")]
     python += [inside, str(limits.processes if counted else 0), *layers.packages()]
-    filter = os.memfd_create("filter")
-    os.write(filter, b"" if layer == "none" else layers.filter(layer))
-    os.lseek(filter, 0, os.SEEK_SET)
-    order: keeper.Order = {
+    return {
         "engine": os.getpid(),
         "filter": filter,
+        "channel": channel,
         "command": [*layers.prefix(layer, folder, linked, limits.folder), *python],
         "environment": {
             "HOME": f"{inside}/tmp",
@@ -130,39 +212,6 @@ def _keep(
         "size": limits.folder,
         "entries": limits.files,
     }
-    ours, theirs = socket.socketpair()
-    try:
-        process = subprocess.Popen(
-            [layers.interpreter(), "-I", "-S", keeper.__file__, str(theirs.fileno())],
-            pass_fds=(theirs.fileno(), filter),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    finally:
-        theirs.close()
-        os.close(filter)
-    try:
-        data = json.dumps(order).encode()
-        ours.sendall(struct.pack("=Q", len(data)) + data)
-        first, rights, _, _ = socket.recv_fds(ours, 8, 1)
-        if len(first) < 8:
-            raise UserError("the keeper of the sandbox ended early", "upspiral doctor")
-        box = rights[0] if rights else None
-        outcome: keeper.Outcome = json.loads(_exactly(ours, struct.unpack("=Q", first)[0]))
-    finally:
-        ours.close()  # the keeper ends the job when this end is closed, and then itself
-        process.wait()
-    if bwrap and 128 < outcome["code"] <= 192:
-        outcome["code"] = 128 - outcome["code"]  # bubblewrap's way of naming a signal
-    if box is None:
-        return outcome, None
-    try:
-        return outcome, os.open("out", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=box)
-    except OSError:  # the script removed it
-        return outcome, None
-    finally:
-        os.close(box)
 
 
 def _exactly(stream: socket.socket, size: int) -> bytes:

@@ -45,6 +45,8 @@ class Order(TypedDict):
     """The process that gives the order; the job ends with it."""
     filter: int
     """The descriptor of the seccomp filter."""
+    channel: int | None
+    """The descriptor of a socket that the job gets as its standard input; else it reads nothing."""
     command: list[str]
     environment: dict[str, str]
     folder: str
@@ -162,12 +164,12 @@ class Keeper:
         """Start the job, watch it until it ends or has to, and end what is left of it."""
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         pipes = {1: os.pipe(), 2: os.pipe()}
+        channel = self.order["channel"]
+        stdin = os.open("/dev/null", os.O_RDONLY) if channel is None else channel
         pid = os.fork()
         if pid == 0:
-            self._become(
-                {0: os.open("/dev/null", os.O_RDONLY), 1: pipes[1][1], 2: pipes[2][1]},
-                theirs.fileno(),
-            )
+            self._become({0: stdin, 1: pipes[1][1], 2: pipes[2][1]}, theirs.fileno())
+        os.close(stdin)  # the other end hears of it when the job has closed its own
         theirs.close()
         for _, write in pipes.values():
             os.close(write)

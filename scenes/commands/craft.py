@@ -161,14 +161,14 @@ class Craft:
 
     def _raw(self, out: Output, width: int, height: int) -> dict[str, Any]:
         """A scene of a script that the served model wrote; there is no graph to measure it by."""
+        from common.policies.served import connect
         from scenes.commands.plan import brief
-        from scenes.planners.choose import served
         from scenes.raw import Raw
         from scenes.render.pool import Workers
 
         if self.text is None:
             raise UserError("--raw with a graph", "give a sentence: a model writes a script of it")
-        policy = served(self.model, self.base_url)
+        policy = connect(self.model, self.base_url)
         with Workers(device=self.device) as workers:
             raw = Raw(policy, workers, width=width, height=height, samples=self.samples)
             made = raw.make(brief(self.text), self.out, out.progress())

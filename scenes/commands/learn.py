@@ -145,11 +145,11 @@ class Learn:
 
 def learn(config: LearnConfig, run: str, seed: int, out: Output) -> dict[str, Any]:
     """Run, or continue, the outer loop."""
+    from common.policies.served import connect
     from common.store import Store
     from scenes.assets.furniture import index
     from scenes.benchmark.queries import LEARNT, builtin, load
     from scenes.learn import Answers, Search, Served, loop
-    from scenes.planners.choose import served
     from scenes.planners.rules import Rules
     from scenes.skills import library, starting
 
@@ -159,7 +159,7 @@ def learn(config: LearnConfig, run: str, seed: int, out: Output) -> dict[str, An
     if config.queries is not None:
         queries = load(Path(config.queries))
     asked = config.model is not None or config.base_url is not None
-    editor = Served(served(config.model, config.base_url)) if asked else Search()
+    editor = Served(connect(config.model, config.base_url)) if asked else Search()
     skills = library(Path(config.library))
     if not list(skills):
         skills.put(starting(config.start))

@@ -39,10 +39,10 @@ def critics(
 
             found.append(ClipCritic(load(clip), index))
         elif name == "vision":
+            from common.policies.served import connect
             from scenes.critics.vision import Vision
-            from scenes.planners.choose import served
 
-            found.append(Vision(served(model, base_url), workers))
+            found.append(Vision(connect(model, base_url), workers))
         else:
             from scenes.critics.geometry import Geometry
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
 from common import registry
-from common.errors import UserError
-from common.policies.served import ServedPolicy
+from common.policies.served import connect
 from common.stages import Progress
 from scenes.planners import Planner
 
@@ -35,7 +33,7 @@ def planner(
     if kind == "served":
         from scenes.planners.served import Served
 
-        return Served(served(model, base_url), keep=keep, progress=progress)
+        return Served(connect(model, base_url), keep=keep, progress=progress)
     if kind == "smollm2":
         from scenes.planners.smollm2 import SmolLM2
 
@@ -43,19 +41,3 @@ def planner(
     from scenes.planners.rules import Rules
 
     return Rules()
-
-
-def served(model: str | None, base_url: str | None, timeout: float = 300) -> ServedPolicy:
-    """A served model; its key, if it wants one, is that of ``OPENAI_API_KEY``.
-
-    Raises:
-        UserError: the name of the model or the address is missing.
-    """
-    if not model or not base_url:
-        missing = "--model" if not model else "--base-url"
-        raise UserError(
-            f"a served model needs {missing}",
-            "give --model NAME --base-url http://HOST:PORT/v1; a key goes into OPENAI_API_KEY",
-        )
-    key = os.environ.get("OPENAI_API_KEY")
-    return ServedPolicy(base_url, model, key, timeout=timeout, retries=3)

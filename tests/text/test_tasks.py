@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from common.errors import UserError
 from common.records import Task
-from text.answers import correct, flexible, kind_of, strict
+from text.answers import correct, f1, flexible, kind_of, strict
 from text.prompts import FAMILIES, prompted, question, template
-from text.tasks import NAMES, load, published
+from text.tasks import NAMES, game24, load, published
 from text.tasks.arithmetic import LANGUAGES, problem, templates
 from text.tasks.countdown import evaluate, find, reaches
 from text.tasks.logic import NOUNS
@@ -137,6 +137,51 @@ def test_reaches() -> None:
     assert not reaches("4 + 3", [3, 4], 8)
     assert find("first 2 + 2 = 4, then (3 + 4) * 2 = 14.") == "(3+4)*2"
     assert find("the year 1999") is None
+
+
+def test_games_of_24_are_solvable_disjoint_and_use_every_number() -> None:
+    tasks = load("game24", train=30, dev=20, test=100)
+    games = {s: {tuple(t.meta["numbers"]) for t in split(tasks, s)} for s in ("dev", "test")}
+    assert not games["dev"] & games["test"] and len(games["test"]) == 100
+    assert sum(len(game24.sets(s)) for s in ("train", "dev", "test")) == 1362
+    for task in split(tasks, "dev"):
+        assert solve(task.meta["numbers"], 24), task.prompt
+    hard = Task("h", "3 3 8 8", "dev", "24", meta={**tasks[0].meta, "numbers": [3, 3, 8, 8]})
+    assert correct(hard, "8/(3-8/3)") and not correct(hard, "8*3") and not correct(hard, "8+8+8")
+    with pytest.raises(UserError, match="test games, not 1000"):
+        load("game24", test=1000)
+
+
+def test_choices_and_spans_come_from_files_of_the_published_columns(tmp_path: Path) -> None:
+    rows = {
+        "mmlu": {"question": "Two and two?", "choices": ["3", "4", "5", "6"], "answer": 1},
+        "gpqa": {"Question": "Which?", "Correct Answer": "right", "Incorrect Answer 1": "a",
+                 "Incorrect Answer 2": "b", "Incorrect Answer 3": "c"},
+        "drop": {"passage": "Ann ran 5 km.", "question": "Who ran?",
+                 "answers_spans": {"spans": ["Ann", "the girl Ann"], "types": ["span", "span"]}},
+    }  # fmt: skip
+    found = {}
+    for name, row in rows.items():
+        (tmp_path / f"{name}-test.jsonl").write_text(json.dumps(row))
+        [found[name]] = load(f"{name}:{tmp_path / f'{name}-test.jsonl'}")
+    assert found["mmlu"].prompt.endswith("(B) 4\n(C) 5\n(D) 6")
+    assert correct(found["mmlu"], flexible("so it is (B).", "choice"))
+    gpqa = found["gpqa"]
+    assert f"({gpqa.reference}) right" in gpqa.prompt
+    drop = found["drop"]
+    assert drop.prompt == "Ann ran 5 km.\n\nWho ran?"
+    assert correct(drop, flexible("The answer is Ann.", kind_of(drop)))
+    assert not correct(drop, "Ben")
+
+
+@pytest.mark.parametrize(
+    ("given", "reference", "value"),
+    [("The Bears", "bears", 1.0), ("big red dog", "red dog", 0.8), ("7 points", "8 points", 0.0),
+     ("1,200 men", "1200 men", 1.0), ("a dog", "cat | dog", 1.0), ("", "dog", 0.0),
+     ("between 3 and 4", "3", 0.4)],
+)  # fmt: skip
+def test_f1_of_spans(given: str, reference: str, value: float) -> None:
+    assert f1(given, reference) == pytest.approx(value)
 
 
 def test_logic_follows_from_its_rules() -> None:
@@ -276,7 +321,8 @@ def test_prompts_hold_the_examples_and_the_question() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_examples_are_right_and_in_the_format_that_is_asked_for(family: str) -> None:
-    kinds = {"words": "number", "countdown": "expression", "logic": "boolean", "math": "text"}
+    kinds = {"words": "number", "countdown": "expression", "game24": "expression",
+             "logic": "boolean", "math": "text"}  # fmt: skip
     for language in LANGUAGES if family == "words" else ("en",):
         for asked, answered in template(family, language)["shots"]:
             kind = kinds[family]
@@ -289,4 +335,7 @@ def test_examples_are_right_and_in_the_format_that_is_asked_for(family: str) -> 
             if family == "countdown":
                 given, target = asked.split(" with ")[0], int(re.findall(r"make (\d+)", asked)[0])
                 assert reaches(exact, sorted(said(given)), target)
+            if family == "game24":
+                given = list(map(int, re.findall(r"\d+", asked.split(",")[0])))
+                assert reaches(exact, given, 24, every=True), asked
     assert set(NAMES) >= {"gsm8k", "math", "svamp", "asdiv", "mgsm", "x-alpaca", "jsonl"}

@@ -35,6 +35,11 @@ domain = Domain(
             "upspiral text persistence synthetic --out persistence",
             "text.commands.persistence:Persistence",
         ),
+        "evolve": Command(
+            "an agent rewrites its own policy and improver, in the sandbox (Gödel Agent)",
+            "upspiral text evolve --task game24 --model scripted:rewrite-to-search --out agent",
+            "text.commands.evolve:Evolve",
+        ),
         "solve": Command(
             "answer a question with a run's policy or any model",
             'upspiral text solve --run last "A shelf holds 12 books. 5 are lent out. How many are '

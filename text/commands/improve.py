@@ -131,9 +131,12 @@ def execute(
 
 
 def resume(run: str, out: Output) -> dict[str, Any]:
-    """Continue ``run`` with the configuration that it was started with."""
+    """Continue ``run``, of improve or evolve, with the configuration that it was started with."""
     from common.store import Store
+    from text.commands import evolve
     from text.setup import settings
 
     row = Store().run(run)
+    if row.recipe.startswith("text/evolve"):
+        return evolve.resume(run, out)
     return improve(settings(row), row.recipe.partition(":")[2], run, row.seed, out)

@@ -16,13 +16,14 @@ from typing import Any
 from common.cli import unknown
 from common.errors import UserError
 from common.records import Split, Task
-from text.tasks import arithmetic, countdown, logic, published
+from text.tasks import arithmetic, countdown, game24, logic, published
 from text.tasks.published import SOURCES
 
 GENERATED: Mapping[str, str] = {
     "arithmetic": "words",
     "arithmetic-multilingual": "words",
     "countdown": "countdown",
+    "game24": "game24",
     "logic": "logic",
 }
 """Generated tasks and the family of their prompts."""
@@ -58,7 +59,7 @@ def about(name: str) -> dict[str, str]:
     if kind not in NAMES:
         raise unknown("task", kind, NAMES)
     if kind in GENERATED:
-        kinds = {"countdown": "expression", "logic": "boolean"}
+        kinds = {"countdown": "expression", "game24": "expression", "logic": "boolean"}
         return {"kind": kinds.get(kind, "number"), "family": GENERATED[kind]}
     source = SOURCES.get(kind, published.OWN)
     return {"kind": source.kind, "family": source.family}
@@ -69,6 +70,8 @@ def _generated(
 ) -> list[Task]:
     if kind == "countdown":
         found = countdown.load(seed, sizes, **settings)
+    elif kind == "game24":
+        found = game24.load(seed, sizes)
     elif kind == "logic":
         found = logic.load(seed, sizes, **settings)
     else:
@@ -82,6 +85,7 @@ _SETTINGS: Mapping[str, tuple[str, ...]] = {
     "arithmetic": ("steps", "level", "languages"),
     "arithmetic-multilingual": ("steps", "level", "languages"),
     "countdown": ("count", "largest", "target"),
+    "game24": (),
     "logic": ("hops", "distractors"),
 }
 _RANGES = ("steps", "hops")

@@ -59,12 +59,17 @@ def evaluate(expression: str) -> tuple[Fraction, list[int]] | None:
         return None
 
 
-def reaches(expression: str, numbers: Sequence[int], target: int) -> bool:
-    """Whether ``expression`` is ``target`` and uses each of ``numbers`` at most once, no other."""
+def reaches(expression: str, numbers: Sequence[int], target: int, every: bool = False) -> bool:
+    """Whether ``expression`` is ``target`` and uses each of ``numbers`` at most once, no other.
+
+    With ``every`` each has to be used.
+    """
     found = evaluate(tidy(expression) or "")
     if found is None:
         return False
     value, used = found
+    if every and Counter(used) != Counter(numbers):
+        return False
     return value == target and not Counter(used) - Counter(numbers)
 
 

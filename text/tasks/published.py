@@ -7,6 +7,9 @@
 | svamp | ChilleD/SVAMP | question_concat, Answer |
 | asdiv | EleutherAI/asdiv | body, question, answer |
 | mgsm | juletxara/mgsm, each language | question, answer_number |
+| mmlu | cais/mmlu, all | question, choices (a list), answer (a number from 0, or a letter) |
+| gpqa | Idavidrein/gpqa, diamond | Question, Correct Answer, Incorrect Answer 1 to 3 |
+| drop | ucinlp/drop | passage, question, answers_spans (spans, each of which is right) |
 | x-alpaca | – | prompt, language; an instruction has no answer |
 | jsonl | – | prompt, answer, language, kind (text of its own is a text, a number a number) |
 
@@ -21,7 +24,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -29,6 +32,7 @@ from typing import Any
 
 from common.errors import UserError
 from common.records import Split, Task, identity
+from text.answers import SPANS
 
 Row = Mapping[str, Any]
 SUBJECTS = ("algebra", "counting_and_probability", "geometry", "intermediate_algebra",
@@ -67,6 +71,33 @@ def _asdiv(row: Row) -> tuple[str, str | None]:
     return f"{row['body']} {row['question']}", re.sub(r"\s*\(.*\)$", "", str(row["answer"]))
 
 
+def _listed(question: str, choices: Sequence[str]) -> str:
+    """A question with its choices, a letter each."""
+    lines = [f"({chr(65 + n)}) {str(choice).strip()}" for n, choice in enumerate(choices)]
+    return "\n".join([question.strip(), *lines])
+
+
+def _mmlu(row: Row) -> tuple[str, str | None]:
+    answer = str(row["answer"]).strip()
+    letter = chr(65 + int(answer)) if answer.isdigit() else answer
+    return _listed(row["question"], row["choices"]), letter
+
+
+_GPQA = ("Question", "Correct Answer", *(f"Incorrect Answer {n}" for n in (1, 2, 3)))
+
+
+def _gpqa(row: Row) -> tuple[str, str | None]:
+    question, *choices = (str(row[column]) for column in _GPQA)
+    # The right one comes first in the file; the question itself says in which order it is asked.
+    order = Random(identity("gpqa", question)).sample(range(4), 4)
+    return _listed(question, [choices[i] for i in order]), chr(65 + order.index(0))
+
+
+def _drop(row: Row) -> tuple[str, str | None]:
+    spans = row["answers_spans"]["spans"]
+    return f"{row['passage']}\n\n{row['question']}", SPANS.join(dict.fromkeys(spans)) or None
+
+
 SOURCES: Mapping[str, Source] = {
     "gsm8k": Source("openai/gsm8k", ("question", "answer"), _gsm8k, parts=("main",)),
     "math": Source(
@@ -79,6 +110,13 @@ SOURCES: Mapping[str, Source] = {
     "asdiv": Source("EleutherAI/asdiv", ("body", "question", "answer"), _asdiv),
     "mgsm": Source(
         "juletxara/mgsm", ("question", "answer_number"), _mgsm, parts=MGSM,
+    ),
+    "mmlu": Source(
+        "cais/mmlu", ("question", "choices", "answer"), _mmlu, "", "choice", ("all",)
+    ),
+    "gpqa": Source("Idavidrein/gpqa", _GPQA, _gpqa, "", "choice", ("gpqa_diamond",)),
+    "drop": Source(
+        "ucinlp/drop", ("passage", "question", "answers_spans"), _drop, "", "span",
     ),
     "x-alpaca": Source("", ("prompt",), lambda row: (row["prompt"], None), "", "text"),
 }  # fmt: skip
