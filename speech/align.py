@@ -48,7 +48,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, a mistyped setting should no
 Pairs = Literal["self", "golden", "both", "human"]
 Strategy = Literal["dpo", "sft", "chain-of-hindsight", "ppo", "grpo", "best-of-n"]
 Rank = Literal["reward", "pareto"]
-RewardKind = Literal["tokens", "wave"]
+RewardKind = Literal["tokens", "wave", "smpconv"]
 STARTERS = {"starter": "starter-ar", "starter-small": "starter-ar-small"}
 """The models that come with the package, as the registry has them."""
 LOWER = frozenset({"wer", "cer", "phone_error", "repetition", "early_stop", "duration_error"})
@@ -86,7 +86,8 @@ class AlignConfig:
     reference: Literal["previous", "start"] = "previous"
     """The policy that a round must not leave: as the round found it, or as the run started."""
     reward_model: RewardKind = "tokens"
-    """What the reward model of ppo, grpo and best-of-n judges: the codec tokens, or their sound."""
+    """What the reward model of ppo, grpo and best-of-n judges: the codec tokens, or their sound,
+    by frames (wave) or by long kernels of points (smpconv)."""
     reward_rate: float = 1e-3
     """Learning rate of a reward model of tokens; a tenth of it fits next to nothing."""
     kl_coef: float = 0.05
@@ -110,7 +111,8 @@ class AlignConfig:
     voice_prompts: bool = False
     """Whether a single-stream model hears another recording of the text's speaker first."""
     reward: str = "ctc"
-    """What ranks a model's own samples: the starter's phone model, or a faster-whisper model."""
+    """What ranks a model's own samples: the starter's phone model (ctc), a network that is taught
+    what tells recordings from samples (smpconv), or a faster-whisper model."""
     steps: int = 0
     """Optimiser steps a round, instead of epochs; 0 goes by epochs."""
     grad_accum: int = 1

@@ -47,6 +47,7 @@ COMPARISONS: Mapping[str, Arms] = {
     "reward": {
         "best-of-N, tokens": {"strategy": "best-of-n"},
         "best-of-N, sound": {"strategy": "best-of-n", "reward_model": "wave"},
+        "best-of-N, sound by SMPConv": {"strategy": "best-of-n", "reward_model": "smpconv"},
         "PPO, tokens": {"strategy": "ppo", "learning_rate": 3e-4},
         "PPO, sound": {"strategy": "ppo", "learning_rate": 3e-4, "reward_model": "wave"},
     },

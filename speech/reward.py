@@ -8,6 +8,10 @@ start as Hann-windowed sines and cosines spaced as mel bands are, and learn with
 manner of LEAF, arXiv 2101.08596). Mean and spread over time become one number, which starts at
 zero for every clip, so that the first loss is ln 2.
 
+With ``context="points"`` what follows the bank are depthwise kernels of self-moving points, two
+seconds long beside five frames (:mod:`speech.smpconv`, as in its blocks for pictures), in place of
+nine frames each.
+
 The network never sees the text: see docs/judges.md before rewarding with it alone.
 
 :class:`SpokenReward` makes a policy's completions audible and asks that network, wherever a reward
@@ -21,7 +25,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -36,6 +40,7 @@ from common.training import cosine, generator, run_steps
 from speech.audio import SAMPLE_RATE, Wave
 from speech.ctc import Block, CTCConfig
 from speech.judges import WaveJudge, usable
+from speech.smpconv import SMPConv1d, clamp_after_steps, parameter_groups
 from speech.speaker import Speaker
 
 BOUND = 10.0
@@ -53,6 +58,14 @@ class NetworkConfig:
     blocks: int = 3
     kernel: int = 9
     dropout: float = 0.1
+    context: Literal["frames", "points"] = "frames"
+    """What sees along time: ``kernel`` frames, or ``POINTS`` over ``REACH`` frames and five."""
+
+
+SMPCONV = NetworkConfig(context="points")
+"""The network of ``--reward smpconv``."""
+REACH, POINTS = 101, 25
+"""Frames of 20 ms that a kernel of points covers, and its points, a quarter as many."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,9 @@ class WaveNetwork(nn.Module):
         self.stem = nn.Conv1d(config.filters, width, 5, stride=2, padding=2)
         like = CTCConfig(width=width, kernel=config.kernel, dropout=config.dropout)
         self.blocks = nn.ModuleList([Block(like) for _ in range(config.blocks)])
+        if config.context == "points":
+            for block in self.blocks:
+                block.depthwise = LongShort(width)
         self.head = nn.Linear(2 * width, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -97,6 +113,21 @@ class WaveNetwork(nn.Module):
         spread_BC = ((x - mean_BC[:, :, None]).square() * mask).sum(2) / frames_B[:, None]
         pooled = torch.cat([mean_BC, (spread_BC + 1e-5).sqrt()], 1)
         return BOUND * torch.tanh(self.head(pooled)[:, 0] / BOUND)
+
+
+class LongShort(nn.Module):
+    """Depthwise kernels of points over :data:`REACH` frames beside kernels of five; centred."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        # As published for pictures: a radius of two steps and more, no average over points.
+        self.long = SMPConv1d(width, width, REACH, POINTS, 2 * 2 / REACH, groups=width)
+        self.short = nn.Conv1d(width, width, 5, padding=2, groups=width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, T)`` to the same."""
+        out: Tensor = self.long(x) + self.short(x)
+        return out
 
 
 def mel_spaced(count: int) -> Tensor:
@@ -127,8 +158,7 @@ class WaveReward(WaveJudge):
     ) -> None:
         self.training = training or WaveTraining()
         if network is None:
-            torch.manual_seed(0)
-            network = WaveNetwork(NetworkConfig())
+            network = fresh(NetworkConfig())
         self.network = network.eval()
 
     def score(
@@ -162,9 +192,8 @@ class WaveReward(WaveJudge):
         name = identity(asdict(how), digest(self.network.state_dict()), digest(waves))
         seed = ctx.seed_for("wave reward", ctx.round)
         longest = round(how.seconds * SAMPLE_RATE)
-        optimizer = torch.optim.AdamW(
-            self.network.parameters(), how.learning_rate, weight_decay=0.05
-        )
+        optimizer = torch.optim.AdamW(parameter_groups(self.network, how.learning_rate, 0.05))
+        clamp_after_steps(optimizer, self.network)
 
         def step(i: int) -> dict[str, float]:
             rng = generator(seed, "reward", i)
@@ -234,10 +263,13 @@ class SpokenReward:
     """
 
     def __init__(
-        self, speaker: Callable[[], Speaker], training: WaveTraining | None = None
+        self,
+        speaker: Callable[[], Speaker],
+        training: WaveTraining | None = None,
+        config: NetworkConfig = NetworkConfig(),
     ) -> None:
         """``speaker`` is asked for when something is first said."""
-        self.wave, self._make = WaveReward(training=training), speaker
+        self.wave, self._make = WaveReward(fresh(config), training), speaker
 
     @functools.cached_property
     def speaker(self) -> Speaker:
@@ -274,6 +306,12 @@ class SpokenReward:
         """Take the weights that :meth:`save` wrote."""
         saved = WaveReward.load(folder).network
         self.wave.network.load_state_dict(saved.state_dict())
+
+
+def fresh(config: NetworkConfig) -> WaveNetwork:
+    """A network that has learnt nothing, the same each time."""
+    torch.manual_seed(0)
+    return WaveNetwork(config)
 
 
 def level(wave: Wave) -> Wave:

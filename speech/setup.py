@@ -21,6 +21,7 @@ from common.pairing import Direction
 from common.policies import Sample
 from common.policies.best_of import Alone
 from common.policies.local import HFPolicy
+from common.progress import progress
 from common.records import Task, identity
 from common.stages import Measure, Proposer
 from common.store import Run, Store
@@ -36,11 +37,13 @@ from speech.audio import Wave
 from speech.codec import load_codec
 from speech.corpora import Corpus
 from speech.ctc import CTCJudge
+from speech.golden_judge import golden_judge
 from speech.judges import Quality, Recogniser, SpeakerSimilarity, WaveJudge
 from speech.listen import human
 from speech.lm import stream
 from speech.lm.single import FILE, SingleStream, detect
 from speech.measures import Duration, Fluency
+from speech.reward import WaveReward
 from speech.speaker import Golden, Speaker, recordings_of
 from speech.strategies import learner, wrapped
 from speech.tasks import recorded_tasks, tasks
@@ -196,6 +199,8 @@ def helper(config: AlignConfig, team: Team) -> None:
 def rewarding(config: AlignConfig, corpus: Corpus) -> tuple[list[WaveJudge], dict[str, Direction]]:
     """The judges that rank a model's own samples, and the scores to rank by; none for golden pairs.
 
+    The judge of ``smpconv`` is not among them yet: it is taught by what the policy says.
+
     Raises:
         UserError: the phone model for other voices than the starter's, or the recogniser that
             evaluates.
@@ -209,9 +214,11 @@ def rewarding(config: AlignConfig, corpus: Corpus) -> tuple[list[WaveJudge], dic
             raise UserError(
                 f"the phone model that ranks samples knows the starter's voice, not "
                 f"{config.corpus!r}",
-                "use --pairs golden, or --set reward= with a faster-whisper model, base.en for one",
+                "use --pairs golden, --reward smpconv, or a faster-whisper model, --reward base.en",
             )
         judges, by = [CTCJudge()], {"ctc": "higher"}
+    elif config.reward == "smpconv":
+        judges, by = [], {"reward": "higher"}
     elif Path(config.reward).name in ("tiny.en", "faster-whisper-tiny.en"):
         raise UserError(
             "tiny.en evaluates, so it cannot reward as well", "give another one, base.en for one"
@@ -255,10 +262,12 @@ def build(config: AlignConfig, memo: Memo | None = None) -> Loop:
             "an AR needs segments.json.gz beside it; else raise max_new_tokens or use --pairs self",
         )
     sample = sampler(config)
+    if "reward" in objectives:
+        reward.append(golden_judge(policy, golden, train, sample, progress()))
     evaluate = judges(corpus, voices)
     guards = [name for name in ("similarity", "dnsmos") if any(name in j.names for j in evaluate)]
     propose: Proposer = Speak(speaker, sample) if reward else sample
-    measuring = [*evaluate, *(j for j in reward if isinstance(j, CTCJudge))]
+    measuring = [*evaluate, *(j for j in reward if isinstance(j, CTCJudge | WaveReward))]
     measure: Measure = SpeechMetrics(
         speaker,
         measuring,

@@ -19,14 +19,20 @@ and whose width makes the parameters equal (:func:`like`).
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from speech.smpconv import SMPConv1d
+from common.training import cosine, generator, run_steps
+from speech.sequences import Part, Sequences
+from speech.smpconv import SMPConv1d, clamp_after_steps, parameter_groups
 
 
 @dataclass(frozen=True)
@@ -186,9 +192,69 @@ def like(config: NetConfig) -> NetConfig:
 
     As near as a whole width gets.
     """
-    from dataclasses import replace
+
+    def count(width: int) -> int:
+        with torch.device("meta"):
+            return parameters(DilatedNet(replace(config, width=width)))
 
     with torch.device("meta"):
         wanted = parameters(SMPNet(config))
-        sizes = [replace(config, width=width) for width in range(2, 8 * config.width)]
-        return min(sizes, key=lambda one: abs(parameters(DilatedNet(one)) - wanted))
+    above = bisect.bisect_left(range(8 * config.width), wanted, lo=2, key=count)
+    nearest = min((above - 1, above), key=lambda width: abs(count(width) - wanted))
+    return replace(config, width=nearest)
+
+
+@dataclass(frozen=True)
+class NetTraining:
+    """How a network is fitted: Adam, half a cosine of the rate, as published."""
+
+    steps: int
+    learning_rate: float
+    batch_size: int = 32
+    weight_decay: float = 1e-5
+    warmup: int = 20
+
+
+def fit(
+    model: nn.Module,
+    data: Sequences,
+    how: NetTraining,
+    folder: Path,
+    seed: int,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> list[dict[str, float]]:
+    """Train ``model`` on the train split, continuing where ``folder`` left off; its curve."""
+    optimizer = torch.optim.Adam(parameter_groups(model, how.learning_rate, how.weight_decay))
+    clamp_after_steps(optimizer, model)
+
+    def step(i: int) -> dict[str, float]:
+        rng = generator(seed, data.name, i)
+        chosen = rng.choice(len(data.train), min(how.batch_size, len(data.train)), replace=False)
+        x, y = data.train.batch(chosen.tolist(), rng)
+        logits = model.train()(x)
+        loss = F.cross_entropy(logits, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return {"loss": loss.item(), "accuracy": (logits.argmax(1) == y).float().mean().item()}
+
+    torch.manual_seed(seed)
+    try:
+        return run_steps(
+            "network", folder, how.steps, step, {"model": model}, {"optimizer": optimizer},
+            schedule=lambda i: cosine(i, how.steps, min(how.warmup, how.steps // 10), 0.0),
+            progress=progress,
+        )  # fmt: skip
+    finally:
+        model.eval()
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, part: Part, batch_size: int = 32) -> NDArray[np.float32]:
+    """What ``model`` says of each example of a split, ``(N, classes)``."""
+    model.eval()
+    found = [
+        model(part.batch(range(start, min(start + batch_size, len(part))))[0])
+        for start in range(0, len(part), batch_size)
+    ]
+    return np.asarray(torch.cat(found))

@@ -9,8 +9,8 @@
 | ppo, grpo | a reward model, then the policy from its own samples | ``epochs``, then samples |
 
 So all but the last see equally many sequences a round; what each takes is in the comparison. The
-reward model reads tokens or hears the sound (``reward_model``). PPO and GRPO sample at the run's
-temperature, as many completions a round as the round proposed.
+reward model reads tokens or hears the sound (``reward_model``: wave, smpconv). PPO and GRPO sample
+at the run's temperature, as many completions a round as the round proposed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from common.errors import UserError
 from common.policies.local import HFPolicy
 from common.records import Lessons
 from common.stages import Context, Learner
-from speech.align import AlignConfig
+from speech.align import AlignConfig, RewardKind
 from speech.lm import stream
 from speech.speaker import Speaker
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from common.learners.grpo import GRPO
     from common.learners.ppo import PPO
     from common.learners.reward import RewardTraining
+    from speech.reward import SpokenReward
 
 ROLLOUTS = 64
 """Completions that PPO and GRPO draw before they learn from them."""
@@ -77,9 +78,9 @@ def learner(config: AlignConfig, speaker: Callable[[], Speaker]) -> Learner:
             "start it without accelerate launch, or use another strategy",
         )
     sampled = _sampled(config)
-    if config.reward_model == "wave":
-        return Heard(sampled, speaker)
-    return sampled
+    if config.reward_model == "tokens":
+        return sampled
+    return Heard(sampled, speaker, config.reward_model)
 
 
 def _sampled(config: AlignConfig) -> PPO | GRPO:
@@ -108,12 +109,11 @@ class Heard:
 
     learner: PPO | GRPO
     speaker: Callable[[], Speaker]
+    kind: RewardKind = "wave"
 
     def learn(self, policy: HFPolicy, lessons: Lessons, ctx: Context) -> Mapping[str, float]:
         """What ``learner`` returns, and the reward model's figures under ``fitted_``."""
-        from speech.reward import SpokenReward
-
-        reward = SpokenReward(self.speaker)
+        reward = _spoken(self.speaker, self.kind)
         fitted = reward.fit(lessons.preferences, ctx)
         if not fitted["steps"]:
             return {"pairs": fitted["pairs"], "steps": 0.0}
@@ -127,15 +127,21 @@ def wrapped(config: AlignConfig, policy: HFPolicy, speaker: Callable[[], Speaker
         return policy
     from common.learners.reward import RewardModel
     from common.policies.best_of import BestOf, Fitted
-    from speech.reward import SpokenReward
 
     reward: Fitted
-    if config.reward_model == "wave":
-        reward = SpokenReward(speaker)
-    else:
+    if config.reward_model == "tokens":
         reward = RewardModel.from_policy(policy, _reward_training(config))
+    else:
+        reward = _spoken(speaker, config.reward_model)
     # It passes on whatever it does not do itself.
     return cast(HFPolicy, BestOf(policy, reward, config.best_of))
+
+
+def _spoken(speaker: Callable[[], Speaker], kind: RewardKind) -> SpokenReward:
+    """A reward model that hears."""
+    from speech.reward import SMPCONV, NetworkConfig, SpokenReward
+
+    return SpokenReward(speaker, config=SMPCONV if kind == "smpconv" else NetworkConfig())
 
 
 def _reward_training(config: AlignConfig) -> RewardTraining:

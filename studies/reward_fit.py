@@ -2,6 +2,7 @@
 
     python studies/reward_fit.py RUN --kind tokens
     python studies/reward_fit.py RUN --kind wave
+    python studies/reward_fit.py RUN --kind smpconv --rates 2e-3 --epochs 20
 
 The pairs are those of a run's first round, three quarters of its texts to fit on and a quarter to
 ask about; none is of dev or test. Accuracy is over pairs, with its standard error, for pairs of
@@ -25,14 +26,14 @@ from common.records import identity
 from common.stages import Context
 from common.store import Store
 from common.tracking import Nothing
-from speech.reward import SpokenReward, WaveTraining
+from speech.reward import SMPCONV, NetworkConfig, SpokenReward, WaveTraining
 from speech.setup import beginning, settings, speaker_of
 
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("run")
-    flags.add_argument("--kind", choices=["tokens", "wave"], default="tokens")
+    flags.add_argument("--kind", choices=["tokens", "wave", "smpconv"], default="tokens")
     flags.add_argument("--rates", type=float, nargs="+", default=[3e-4, 1e-3])
     flags.add_argument("--epochs", type=float, nargs="+", default=[2, 6])
     chosen = flags.parse_args()
@@ -52,7 +53,8 @@ def main() -> None:
         else:
             steps = round(epochs * len(fit) / WaveTraining().batch_size)
             training = WaveTraining(steps=steps, learning_rate=rate)
-            reward = SpokenReward(lambda: speaker, training)
+            network = SMPCONV if chosen.kind == "smpconv" else NetworkConfig()
+            reward = SpokenReward(lambda: speaker, training, network)
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             ctx = Context(0, 1, Files(folder / "artifacts"), Nothing(), progress(), folder)

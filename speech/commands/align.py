@@ -47,6 +47,9 @@ class Align:
     by a reward model; best-of-n: a reward model picks what is said."""
     pairs: Pairs | None = None
     """self: best over worst sample; golden: recordings over samples; both; human: --ratings."""
+    reward: str | None = None
+    """What ranks samples: ctc (a phone model of the starter's voice), smpconv (a network taught
+    before the run what tells recordings from samples), or a faster-whisper model."""
     ratings: str | None = None
     """The run whose listening test (upspiral speech listen) gives human pairs."""
     policy: Annotated[str | None, tyro.conf.arg(aliases=["--lm"])] = None
@@ -65,7 +68,7 @@ class Align:
         if self.recipe not in RECIPES:
             raise UserError(f"unknown recipe {self.recipe!r}", f"use {', '.join(RECIPES)}")
         given = {"rounds": self.rounds, "pairs": self.pairs, "strategy": self.strategy,
-                 "ratings": self.ratings, "policy": self.policy,
+                 "ratings": self.ratings, "reward": self.reward, "policy": self.policy,
                  "codec": self.codec, "corpus": self.corpus}  # fmt: skip
         chosen = {k: v for k, v in given.items() if v is not None}
         config = replace(override(RECIPES[self.recipe](), self.set), **chosen)  # type: ignore[arg-type]

@@ -122,6 +122,8 @@ def test_equal_budgets() -> None:
         assert sampling.temperature == config.temperature
         heard = learner(replace(config, strategy=strategy, reward_model="wave"), nobody)  # type: ignore[arg-type]
         assert heard == Heard(sampling, nobody)
+        by_points = learner(replace(config, strategy=strategy, reward_model="smpconv"), nobody)  # type: ignore[arg-type]
+        assert by_points == Heard(sampling, nobody, "smpconv")
 
 
 def test_at_most_so_many_pairs(tmp_path: Path) -> None:

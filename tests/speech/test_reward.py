@@ -20,11 +20,13 @@ from speech.audio import SAMPLE_RATE, Wave
 from speech.lm.stream import CODE
 from speech.reward import (
     BOUND,
+    SMPCONV,
     NetworkConfig,
     SpokenReward,
     WaveNetwork,
     WaveReward,
     WaveTraining,
+    fresh,
     stack,
 )
 from speech.setup import load_policy, speaker_of
@@ -60,9 +62,12 @@ def pairs(waves: list[Wave], seed: int) -> list[tuple[Wave, Wave]]:
     return [(wave, degraded(wave, rng)) for wave in waves]
 
 
-def test_tells_recordings_from_degraded_ones(recordings: list[Wave], tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", [NetworkConfig(), SMPCONV])
+def test_tells_recordings_from_degraded_ones(
+    config: NetworkConfig, recordings: list[Wave], tmp_path: Path
+) -> None:
     taught, held_out = pairs(recordings[:48] * 3, 1), pairs(recordings[48:] * 2, 2)
-    judge = WaveReward(training=WaveTraining(steps=60, batch_size=12, seconds=2.0))
+    judge = WaveReward(fresh(config), WaveTraining(steps=60, batch_size=12, seconds=2.0))
 
     def right() -> int:
         better = judge.score([a for a, _ in held_out])
