@@ -45,6 +45,9 @@ class Improve:
     gsm8k:FOLDER; jsonl:FILE with prompt and answer."""
     model: str | None = None
     """smollm2, a run of text, a folder, or a hub name."""
+    judge: str | None = None
+    """What lessons come from: answers (checked against references, the default), or
+    answer-selection:FOLDER, a ranker of `upspiral text pretrain tune --task as2`."""
     rounds: int | None = None
     """How many rounds; the recipe's by default."""
     seed: int = 0
@@ -71,7 +74,7 @@ class Improve:
 
         config = recipe(self.recipe)
         given = {"rounds": self.rounds, "method": self.method, "task": self.task,
-                 "model": self.model}  # fmt: skip
+                 "model": self.model, "judge": self.judge}  # fmt: skip
         chosen: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
         return with_settings(replace(config, **chosen), self.set)
 

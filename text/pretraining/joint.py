@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from common.cli import unknown
 from common.errors import UserError
+from common.learners.data import quiet
 from common.policies.weights import no_bars
 
 Head = Literal["IE_1", "AE_1", "IE_k", "AE_k"]
@@ -116,13 +117,20 @@ class Joint(nn.Module):
         self.head = JointHead(encoder.config.hidden_size, head, labels)
         self.types = int(getattr(encoder.config, "type_vocab_size", 0) or 0)
 
-    def forward(self, there: Tensor, token_type_ids: Tensor, **inputs: Any) -> Tensor:
-        """Scores of the labels (see :class:`JointHead`)."""
+    def forward(
+        self, there: Tensor, token_type_ids: Tensor, labels: Tensor | None = None, **inputs: Any
+    ) -> dict[str, Tensor]:
+        """``logits`` of the labels (see :class:`JointHead`), and ``loss`` with ``labels``.
+
+        Labels are -100 where no candidate is.
+        """
         if self.types:
             inputs["token_type_ids"] = token_type_ids
-        states_BTH = self.encoder(**inputs).last_hidden_state
-        scores: Tensor = self.head(states_BTH, there)
-        return scores
+        scores: Tensor = self.head(self.encoder(**inputs).last_hidden_state, there)
+        if labels is None:
+            return {"logits": scores}
+        loss = nn.functional.cross_entropy(scores.reshape(-1, self.head.labels), labels.flatten())
+        return {"loss": loss, "logits": scores}
 
     def inputs(self, tokenizer: Any, rows: Sequence[Sequence[str]]) -> dict[str, Tensor]:
         """The inputs of rows of texts, premise first."""
@@ -152,7 +160,7 @@ class Joint(nn.Module):
 
         try:
             how = json.loads((folder / FILE).read_text(encoding="utf-8"))
-            with no_bars():
+            with quiet():
                 encoder = AutoModel.from_pretrained(folder, dtype=torch.float32)
             made = cls(encoder, **how)
             made.head.load_state_dict(load_file(str(folder / "head.safetensors")))

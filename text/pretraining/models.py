@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from common import registry
 from common.errors import UserError
+from common.learners.data import quiet
 from common.policies.weights import no_bars
 
 SIZES: dict[str, dict[str, int]] = {
@@ -73,7 +74,7 @@ def start(name: str, tokenizer: Any, kind: Kind, seed: int) -> Any:
         )
         return architecture.from_config(config, dtype=torch.float32)
     try:
-        with no_bars():
+        with quiet():
             return architecture.from_pretrained(where, dtype=torch.float32, **labels)
     except Exception as error:  # OSError, ValueError, or what the hub's client raises
         raise cannot(name, error) from error
