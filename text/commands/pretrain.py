@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,8 @@ class TrainCommand:
         from common.cli import unknown
         from common.commands.outcome import made
         from common.settings import override
-        from text.pretraining.train import RECIPES, pretrain
+        from text.pretraining.recipes import RECIPES
+        from text.pretraining.train import CONFIG_FILE, finished, pretrain
 
         if self.recipe not in RECIPES:
             raise unknown("recipe", self.recipe, RECIPES)
@@ -80,6 +81,7 @@ class TrainCommand:
         chosen: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
         config = override(replace(RECIPES[self.recipe](), **chosen), self.set)
         folder = made(self.out, "--out")
+        finished(folder, CONFIG_FILE, asdict(config))  # other settings are no training to resume
         out.resume = _again("train", self, given, recipe=self.recipe)
         found = pretrain(config, folder, out.progress())
         out.resume = None
@@ -117,12 +119,14 @@ class TuneCommand:
     def run(self, out: Output) -> dict[str, Any]:
         from common.commands.outcome import made
         from common.settings import override
-        from text.pretraining.tune import TuneConfig, tune
+        from text.pretraining.train import finished
+        from text.pretraining.tune import FILE, TuneConfig, tune
 
         given: dict[str, Any] = {"task": self.task, "model": self.model, "data": self.data,
                                  "corpus": self.corpus, "head": self.head}  # fmt: skip
         config = override(TuneConfig(**given), self.set)
         folder = made(self.out, "--out")
+        finished(folder, FILE, asdict(config))  # other settings are no training to resume
         out.resume = _again("tune", self, given)
         told = tune(config, folder, out.progress())
         out.resume = None

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -181,7 +182,7 @@ class Corpus:
             with np.load(folder / "index.npz") as index:
                 self._starts, self._splits = index["starts"], index["splits"]
             size = (folder / "documents.jsonl").stat().st_size
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise UserError(
                 f"no corpus in {str(folder)!r} ({type(error).__name__})", "delete it, run again"
             ) from error

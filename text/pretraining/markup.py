@@ -66,7 +66,7 @@ def text(source: str) -> Sections:
             continue
         alone = not words and not "".join(lines[number + 1 : number + 2]).strip()
         if alone and line[:1] != " " and _heads(bare):
-            head(bare.rstrip(":"))
+            head(bare)
             continue
         if _BULLET.match(line):
             stop()
@@ -78,7 +78,7 @@ def text(source: str) -> Sections:
 def _heads(line: str) -> bool:
     """Whether a line that stands alone reads as a heading."""
     return (
-        len(line) <= _SHORT and line[-1] not in ".,;!" and line[0].isupper() and " - " not in line
+        len(line) <= _SHORT and line[-1] not in ".,;:!" and line[0].isupper() and " - " not in line
     )
 
 

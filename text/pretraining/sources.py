@@ -58,15 +58,20 @@ def build(config: CorpusConfig, progress: Progress, folder: Path | None = None) 
     if kind == "folder" and not where:
         raise UserError("the corpus 'folder' needs a path", "give --corpus folder:PATH")
     root = Path(where).expanduser().absolute() if where else None
-    if folder is None:
-        folder = cache() / "corpora" / f"{kind}-{identity(str(root), config.limit)[:10]}"
+    paths: list[Path] = []
+    if kind != "wikipedia":
+        paths = _paths([root] if root else [MAN, DOC])
+    elif root:
+        paths = [p for p in sorted(root.rglob("*")) if p.suffix in (".jsonl", ".parquet")]
+        if not paths:
+            raise UserError(f"no .jsonl or .parquet in {str(root)!r}", "name another folder")
+    if folder is None:  # files that changed are another corpus
+        stats = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+        folder = cache() / "corpora" / f"{kind}-{identity(stats, config.limit)[:10]}"
     if (folder / "index.npz").exists():
         return Corpus(folder)
-    if kind == "wikipedia":
-        found = _wikipedia(root, config.limit, progress)
-    else:
-        found = _files([root] if root else [MAN, DOC], config.limit, progress)
-    return documents.write(found, folder)
+    read = _wikipedia if kind == "wikipedia" else _files
+    return documents.write(read(paths, config.limit, progress), folder)
 
 
 def read(path: Path, known: Met | None = None) -> Document | None:
@@ -84,9 +89,11 @@ def read(path: Path, known: Met | None = None) -> Document | None:
     if suffix[:1].isdigit():
         return _man(stem, roff.parse(source), met)
     sections = markup.html(source) if suffix in ("html", "htm") else markup.text(source)
-    family = path.parent.name
+    # What one package ships is a family; in a folder of one's own each file stands for itself.
+    family = path.parent.name if DOC in path.parents else ""
+    title = f"{family} {stem.partition('.')[0]}".strip()
     return documents.document(
-        f"{family}/{stem}", f"{family} {stem.partition('.')[0]}", sections, family=family, known=met
+        f"{path.parent.name}/{stem}", title, sections, family=family, known=met
     )
 
 
@@ -103,7 +110,14 @@ def _man(stem: str, sections: roff.Sections, known: Met) -> Document | None:
     return documents.document(stem, name, rest, summary, family, known)
 
 
-def _files(roots: list[Path], limit: int, progress: Progress) -> Iterator[Document]:
+def _paths(roots: list[Path]) -> list[Path]:
+    """The files to read, in an order that has nothing to do with their names.
+
+    So a limit takes some of everything.
+
+    Raises:
+        UserError: there are none.
+    """
     paths: list[Path] = []
     for root in roots:
         if root.is_dir():
@@ -120,14 +134,16 @@ def _files(roots: list[Path], limit: int, progress: Progress) -> Iterator[Docume
             f"no text in {' or '.join(map(str, roots))}",
             "name a folder of text, Markdown, HTML or man pages: --corpus folder:PATH",
         )
-    # In an order that has nothing to do with names, so that a limit takes some of everything.
-    paths.sort(key=lambda p: identity(p.name, p.parent.name))
+    return sorted(paths, key=lambda p: identity(p.name, p.parent.name))
+
+
+def _files(paths: list[Path], limit: int, progress: Progress) -> Iterator[Document]:
     known, families, taken = Met(), Counter[str](), 0
     for number, path in enumerate(paths, 1):
         if number % 200 == 0 or number == len(paths):
             progress(number, len(paths), "files read")
         found = read(path, known)
-        if found is None or families[found.family] >= FAMILY:
+        if found is None or (found.family and families[found.family] >= FAMILY):
             continue
         families[found.family] += 1
         taken += 1
@@ -143,20 +159,16 @@ def _wanted(name: str) -> bool:
     return bool(readme or _SUFFIX.search(bare)) and not _LEFT_OUT.search(bare)
 
 
-def _wikipedia(root: Path | None, limit: int, progress: Progress) -> Iterator[Document]:
+def _wikipedia(paths: list[Path], limit: int, progress: Progress) -> Iterator[Document]:
     from datasets import load_dataset
 
     try:
-        if root is not None:
-            files = [str(p) for p in sorted(root.rglob("*")) if p.suffix in (".jsonl", ".parquet")]
-            if not files:
-                raise UserError(f"no .jsonl or .parquet in {str(root)!r}", "name another folder")
+        if paths:
+            files = [str(p) for p in paths]
             kind = "parquet" if files[0].endswith("parquet") else "json"
             rows = load_dataset(kind, data_files=files, split="train", streaming=True)
         else:
             rows = load_dataset(*HUB, split="train", streaming=True)
-    except UserError:
-        raise
     except Exception as error:  # the library raises what its backends raise
         raise UserError(
             f"{HUB[0]} cannot be loaded ({type(error).__name__})",

@@ -10,22 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from common.cli import unknown
 from common.errors import UserError
 from common.learners.data import last_checkpoint, quiet
-from common.records import identity
-from text.pretraining import clusters, models, objectives, sentences, sources, tokens
+from text.pretraining import clusters, models, sentences, sources, tokens
 from text.pretraining.documents import Corpus, Progress
 from text.pretraining.learn import (
     DetectionObjective,
@@ -34,99 +30,12 @@ from text.pretraining.learn import (
     SentenceObjective,
     VocabularyObjective,
 )
+from text.pretraining.recipes import PretrainConfig
 from text.pretraining.sources import CorpusConfig
 from text.pretraining.tokens import Vocabulary
+from text.pretraining.trainer import make_trainer
 
-NAMES = (*objectives.NAMES, *sentences.NAMES)
 CONFIG_FILE = "pretraining.json"
-STATE_FILE = "objective.pt"
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """One pre-training. Defaults are of the tiny encoder; rates of the published ones are 1e-4."""
-
-    objective: str = "rts"
-    model: str = "tiny"
-    """A size (tiny, mini, small, base) to begin from nothing; minilm, a folder or a hub name to
-    continue."""
-    corpus: str = "system"
-    limit: int = 0
-    """Documents that are read at most; 0 for all."""
-    vocabulary: int = 8192
-    """Pieces of the vocabulary that a new encoder learns first."""
-    length: int = 128
-    """Tokens of a block, or of a pair of sentences."""
-    steps: int = 1000
-    batch: int = 32
-    accumulate: int = 1
-    rate: float = 5e-4
-    warmup: float = 0.1
-    """Share of the steps in which the rate rises; then it falls on a line."""
-    decay: float = 0.01
-    clip: float = 1.0
-    half: bool = False
-    """bfloat16 arithmetic; for a GPU."""
-    clusters: int = 100
-    """How many clusters C-RTS builds."""
-    clusters_file: str = ""
-    """A file of clusters in their place, a line a token."""
-    head: str = "IE_k"
-    """Of MSPP: IE_k or AE_k."""
-    selection: sentences.Selection = "same"
-    """Of MSPP: same or following."""
-    segment: int = 64
-    """Tokens of a segment of MSPP."""
-    checkpoint_every: int = 200
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.objective not in NAMES:
-            raise unknown("objective", self.objective, NAMES)
-        least = {"limit": 0, "vocabulary": 100, "length": 8, "steps": 1, "batch": 1,
-                 "accumulate": 1, "clusters": 2, "segment": 8, "checkpoint_every": 1}  # fmt: skip
-        for name, minimum in least.items():
-            if getattr(self, name) < minimum:
-                raise UserError(f"{name}={getattr(self, name)}", f"give {minimum} or more")
-        if not self.rate > 0 or not 0 <= self.warmup < 1:
-            raise UserError(
-                f"rate={self.rate:g}, warmup={self.warmup:g}",
-                "give a rate above 0 and a warmup in [0, 1)",
-            )
-        if self.head not in ("IE_k", "AE_k"):
-            raise unknown("head of MSPP", self.head, ("IE_k", "AE_k"))
-
-
-def starter() -> PretrainConfig:
-    """A tiny encoder in minutes of one core."""
-    return PretrainConfig()
-
-
-def small() -> PretrainConfig:
-    """The small encoder of the paper (12 layers of 256); for a GPU."""
-    return PretrainConfig(model="small", corpus="wikipedia", vocabulary=30_522, length=512,
-                          steps=200_000, rate=5e-4, warmup=0.05, half=True)  # fmt: skip
-
-
-def base() -> PretrainConfig:
-    """The paper's: BERT-base, a million steps of 256 blocks of 512 tokens, on eight GPUs."""
-    return PretrainConfig(model="base", corpus="wikipedia", vocabulary=30_522, length=512,
-                          steps=1_000_000, batch=32, rate=1e-4, warmup=0.01, half=True)  # fmt: skip
-
-
-def continued() -> PretrainConfig:
-    """Sentence objectives on an existing encoder, as published for MSPP: 4,096 a step."""
-    return PretrainConfig(objective="mspp", model="FacebookAI/roberta-base", corpus="wikipedia",
-                          length=128, steps=100_000, batch=64, accumulate=8, rate=1e-4, warmup=0.1,
-                          half=True)  # fmt: skip
-
-
-RECIPES: dict[str, Callable[[], PretrainConfig]] = {
-    "starter": starter,
-    "small": small,
-    "base": base,
-    "continued": continued,
-}
 
 
 class Pretrained:
@@ -224,6 +133,31 @@ def clustered(
     return own_V
 
 
+def finished(folder: Path, file: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What ``file`` of ``folder`` says of a training that is done; None where it is not.
+
+    Raises:
+        UserError: the folder holds one with other settings.
+    """
+    for path in (folder / file, folder / "work" / file):
+        try:
+            held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            known = held["settings"]
+        except FileNotFoundError:
+            continue
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{str(path)!r} is damaged", "delete it, run again") from error
+        for name, value in settings.items():
+            if known.get(name, value) != value:
+                raise UserError(
+                    f"{str(folder)!r} holds a training with {name}={known[name]}",
+                    "give another --out, or the same settings",
+                )
+        if path.parent == folder:
+            return held
+    return None
+
+
 def pretrain(config: PretrainConfig, folder: Path, progress: Progress) -> Pretrained:
     """Train by ``config`` into ``folder``, going on where an earlier call stopped.
 
@@ -231,19 +165,9 @@ def pretrain(config: PretrainConfig, folder: Path, progress: Progress) -> Pretra
         UserError: the folder holds another training; no corpus, encoder or vocabulary.
     """
     settings = asdict(config)
-    done = folder / CONFIG_FILE
-    for path in (done, folder / "work" / CONFIG_FILE):
-        if path.exists():
-            held = json.loads(path.read_text(encoding="utf-8"))
-            other = [k for k, v in settings.items() if held["settings"].get(k, v) != v]
-            if other:
-                raise UserError(
-                    f"{str(folder)!r} holds a training with {other[0]}="
-                    f"{held['settings'][other[0]]}",
-                    "give another --out, or the same settings",
-                )
-            if path == done:
-                return Pretrained(folder, held["curve"], held["dev"])
+    before = finished(folder, CONFIG_FILE, settings)
+    if before is not None:
+        return Pretrained(folder, before["curve"], before["dev"])
     corpus = sources.build(CorpusConfig(config.corpus, config.limit), progress)
     work = folder / "work"
     work.mkdir(parents=True, exist_ok=True)
@@ -261,7 +185,8 @@ def pretrain(config: PretrainConfig, folder: Path, progress: Progress) -> Pretra
     if trainer.is_world_process_zero():
         models.save(objective.model, tokenizer, folder)
         text = json.dumps({"settings": settings, "curve": curve, "dev": dev}, indent=1)
-        done.write_text(text + "\n", encoding="utf-8")  # last: with it the training is done
+        # Last: with it the training is done.
+        (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
         shutil.rmtree(work)
     return Pretrained(folder, curve, dev)
 
@@ -308,120 +233,3 @@ def _processes() -> int:
     from common.distributed import world
 
     return world()
-
-
-def make_trainer(
-    config: PretrainConfig,
-    objective: Objective,
-    data: Any,
-    collate: Any,
-    checkpoints: Path,
-    progress: Progress,
-    extra: list[TrainerCallback] | None = None,
-) -> ObjectiveTrainer:
-    """transformers' Trainer over an objective."""
-    every = max(1, config.steps // 50)
-    arguments = TrainingArguments(
-        output_dir=str(checkpoints),
-        max_steps=config.steps,
-        per_device_train_batch_size=config.batch,
-        gradient_accumulation_steps=config.accumulate,
-        learning_rate=config.rate,
-        warmup_steps=math.ceil(config.warmup * config.steps),
-        lr_scheduler_type="linear",
-        weight_decay=config.decay,
-        max_grad_norm=config.clip,
-        bf16=config.half,
-        use_cpu=not torch.cuda.is_available(),
-        seed=config.seed,
-        data_seed=config.seed,
-        logging_steps=every,
-        logging_nan_inf_filter=False,
-        save_steps=config.checkpoint_every,
-        save_total_limit=1,
-        report_to=[],
-        disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        remove_unused_columns=False,
-    )
-    trainer = ObjectiveTrainer(
-        model=objective,
-        args=arguments,
-        train_dataset=data,
-        data_collator=collate,
-        callbacks=[Told(progress, config.objective), *(extra or [])],
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-class Told(TrainerCallback):  # type: ignore[misc]
-    """Progress of a training, and an end where its loss is no number."""
-
-    def __init__(self, progress: Progress, what: str) -> None:
-        self.progress, self.what = progress, what
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kw: Any) -> None:  # noqa: ARG002
-        loss = (logs or {}).get("loss")
-        if loss is None:
-            return
-        if not math.isfinite(loss):
-            raise UserError(
-                f"the loss is not finite at step {state.global_step}",
-                "lower the rate (--set rate=...), then start again",
-            )
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kw: Any) -> None:  # noqa: ARG002
-        if state.is_world_process_zero:
-            self.progress(state.global_step, state.max_steps, f"{self.what} steps")
-
-
-class ObjectiveTrainer(Trainer):  # type: ignore[misc]
-    """Trains an :class:`Objective`: draws seeded by the step, its figures in the log."""
-
-    def __init__(self, **kw: Any) -> None:
-        super().__init__(**kw)
-        # What is accumulated is divided here, since no model is told how much there is.
-        self.model_accepts_loss_kwargs = False
-        self._micro: tuple[int, int] = (-1, 0)
-        self._sums: dict[str, Tensor] = {}
-        self._seen = 0
-
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: Any,
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,  # noqa: ARG002
-    ) -> Any:
-        step, part = self.state.global_step, 0
-        if self._micro[0] == step:
-            part = self._micro[1] + 1
-        self._micro = (step, part)
-        device = inputs["input_ids"].device
-        seed = int(identity(self.args.seed, step, part, self.args.process_index), 16) >> 17
-        figures = model(**inputs, generator=torch.Generator(device).manual_seed(seed))
-        for name, value in figures.items():
-            self._sums[name] = self._sums.get(name, torch.zeros((), device=device)) + value.detach()
-        self._seen += 1
-        loss = figures["loss"]
-        return (loss, figures) if return_outputs else loss
-
-    def log(self, logs: dict[str, float], *args: Any, **kw: Any) -> None:
-        if "loss" in logs and self._seen:
-            for name, total in self._sums.items():
-                if name != "loss":
-                    logs[name] = float(total) / self._seen
-            self._sums, self._seen = {}, 0
-        super().log(logs, *args, **kw)
-
-    # Objectives share tensors between their parts, which safetensors would not write.
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.save(state_dict or self.model.state_dict(), folder / STATE_FILE)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        path = Path(resume_from_checkpoint) / STATE_FILE
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        (model or self.model).load_state_dict(saved)

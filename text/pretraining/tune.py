@@ -38,7 +38,8 @@ from text.pretraining.ranker import Ranker
 from text.pretraining.ranking import evaluate
 from text.pretraining.scorer import Scorer
 from text.pretraining.sources import CorpusConfig
-from text.pretraining.train import Told
+from text.pretraining.train import finished
+from text.pretraining.trainer import Told
 
 TASKS = ("as2", "fever", "summary")
 HEADS = {"as2": ("pair", "IE_k", "AE_k"), "fever": ("pair", "IE_1", "AE_1"), "summary": ("pair",)}
@@ -296,18 +297,9 @@ def tune(config: TuneConfig, folder: Path, progress: Progress) -> dict[str, Any]
     """
     settings = asdict(config)
     work_folder = folder / "work"
-    for path in (folder / FILE, work_folder / FILE):
-        if path.exists():
-            held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            other = [k for k, v in settings.items() if held["settings"].get(k, v) != v]
-            if other:
-                raise UserError(
-                    f"{str(folder)!r} holds a fine-tuning with {other[0]}="
-                    f"{held['settings'][other[0]]}",
-                    "give another --out, or the same settings",
-                )
-            if path.parent == folder:
-                return held
+    before = finished(folder, FILE, settings)
+    if before is not None:
+        return before
     splits = data(config, progress)
     work = WORK[config.task](config, splits)
     work_folder.mkdir(parents=True, exist_ok=True)
