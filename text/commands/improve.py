@@ -45,9 +45,6 @@ class Improve:
     gsm8k:FOLDER; jsonl:FILE with prompt and answer."""
     model: str | None = None
     """smollm2, a run of text, a folder, or a hub name."""
-    judge: str | None = None
-    """What lessons come from: answers (checked against references, the default), or
-    answer-selection:FOLDER, a ranker of `upspiral text pretrain tune --task as2`."""
     rounds: int | None = None
     """How many rounds; the recipe's by default."""
     seed: int = 0
@@ -56,6 +53,9 @@ class Improve:
     """Name of the run; made from method, recipe, seed and time by default."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Any other setting of the recipe or the method, as in --set samples=8 --set beta=0.2."""
+    judge: str | None = None
+    """What lessons come from: answers (checked against references, the default), or
+    answer-selection:FOLDER, a ranker of `upspiral text pretrain tune --task as2`."""
 
     def run(self, out: Output) -> dict[str, Any]:
         config = self.config()
