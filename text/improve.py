@@ -63,6 +63,9 @@ class ImproveConfig:
     beta: float = 0.1
     nll_weight: float = 0.5
     dpo_weight: float = 1.0
+    judge: str = "answers"
+    """What lessons come from: answers (checked against references), or answer-selection:FOLDER (a
+    trained ranker, which sees no reference; dev and test are still checked)."""
     reference: Literal["previous", "start"] = "previous"
     learning_rate: float = 1e-5
     epochs: float = 1.0

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from common.cli import unknown
 from common.distributed import Team, Together
 from common.errors import UserError
 from common.loop import Loop
@@ -16,7 +18,7 @@ from common.policies.local import HFPolicy
 from common.policies.weights import native_bfloat16
 from common.records import Task
 from common.settings import override
-from common.stages import Measure, Proposer
+from common.stages import Judge, Measure, Proposer
 from common.store import Run, Store
 from text import tasks
 from text.answers import AnswerJudge
@@ -110,8 +112,30 @@ def parts(config: ImproveConfig, memo: Memo | None = None, policy: HFPolicy | No
         propose = memo.propose(propose, asdict(sample), config.sampling)
         measure = memo.measure(measure, asdict(measured), config.sampling)
     asked = questions(config)  # a mistyped task before a model is loaded
+    judge = judge_of(config)
     policy = policy or load_policy(config.model, config.chat, config.sampling)
-    return Parts(config, policy, asked, propose, AnswerJudge(), measure)
+    return Parts(config, policy, asked, propose, judge, measure)
+
+
+def judge_of(config: ImproveConfig) -> Judge:
+    """The judge that lessons come from.
+
+    Raises:
+        UserError: there is no such judge, or the method needs to know what is right.
+    """
+    kind, _, where = config.judge.partition(":")
+    if config.judge == "answers":
+        return AnswerJudge()
+    if kind != "answer-selection" or not where:
+        raise unknown("judge", config.judge, ("answers", "answer-selection:FOLDER"))
+    if config.method != "vanilla":
+        raise UserError(
+            f"{config.method} learns from right and wrong, which {kind} does not tell",
+            "use --method vanilla, or --judge answers",
+        )
+    from text.pretraining.ranker import AnswerSelection, Ranker
+
+    return AnswerSelection(Ranker.load(Path(where).expanduser()))
 
 
 def build(config: ImproveConfig, memo: Memo | None = None, policy: HFPolicy | None = None) -> Loop:
@@ -127,5 +151,11 @@ def helper(config: ImproveConfig, team: Team) -> None:
 
 
 def stored(config: ImproveConfig) -> Mapping[str, Any]:
-    """``config`` as it is kept with a run."""
-    return {**asdict(config), "settings": dict(config.settings)}
+    """``config`` as it is kept with a run; a run is named by it.
+
+    The usual judge is left out, so that runs keep the names they had before there was another.
+    """
+    found = {**asdict(config), "settings": dict(config.settings)}
+    if config.judge == "answers":
+        del found["judge"]
+    return found

@@ -8,7 +8,9 @@ reference, and random pairs of a right and a wrong one are learnt by DPO with a 
          + nll_weight * -log p(right) / |right|
 
 The reference is the policy that the round began with. Questions that were all answered right, or
-all wrong, teach nothing. Replaces no stage: this is what the stages are by default.
+all wrong, teach nothing. Replaces no stage: this is what the stages are by default. Where a ranker
+judges (``--judge answer-selection:FOLDER``) nothing is right or wrong, and the answers it ranks
+best are learnt over those it ranks worst.
 
     upspiral text improve --method vanilla --task arithmetic --model smollm2 --rounds 3
 """
@@ -20,9 +22,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.errors import UserError
-from common.pairing import right_over_wrong
+from common.pairing import best_worst, right_over_wrong
 from common.records import Candidate, Lessons, Task
-from common.stages import Context
+from common.stages import Context, Selector
 
 if TYPE_CHECKING:
     from common.loop import Loop
@@ -49,6 +51,21 @@ class RandomPairs:
 
 
 @dataclass(frozen=True)
+class RankedPairs:
+    """Select: the best answers of this round over its worst, by a score."""
+
+    key: str
+    pairs_per_task: int = 2
+
+    def select(self, tasks: Mapping[str, Task], pool: Sequence[Candidate], ctx: Context) -> Lessons:
+        mine = [c for c in pool if c.round == ctx.round]
+        pairs = best_worst(
+            tasks, mine, key=self.key, pairs_per_task=self.pairs_per_task, round=ctx.round
+        )
+        return Lessons(tuple(pairs))
+
+
+@dataclass(frozen=True)
 class Vanilla:
     """Random right over wrong answers, learnt by DPO with an anchor."""
 
@@ -59,4 +76,7 @@ class Vanilla:
             raise UserError(f"pairs_per_task={self.pairs_per_task}", "give 1 or more")
 
     def loop(self, parts: Parts) -> Loop:
-        return parts.loop(select=RandomPairs(self.pairs_per_task), learn=parts.preference())
+        select: Selector = RandomPairs(self.pairs_per_task)
+        if parts.config.judge != "answers":
+            select = RankedPairs("answer_selection", self.pairs_per_task)
+        return parts.loop(select=select, learn=parts.preference())

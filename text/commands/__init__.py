@@ -24,6 +24,27 @@ domain = Domain(
             "upspiral text gap --task arithmetic --model smollm2 --out gap",
             "text.commands.gap:Gap",
         ),
+        "pretrain corpus": Command(
+            "what a corpus holds: documents, sections, paragraphs, sentences",
+            "upspiral text pretrain corpus --corpus system",
+            "text.commands.pretrain:CorpusCommand",
+        ),
+        "pretrain train": Command(
+            "pre-train an encoder, from nothing or an existing one, by one of nine objectives",
+            "upspiral text pretrain train --objective rts --corpus system --out encoder",
+            "text.commands.pretrain:TrainCommand",
+        ),
+        "pretrain tune": Command(
+            "fine-tune an encoder: rank answers, verify claims, summarise",
+            "upspiral text pretrain tune --task as2 --model encoder --out ranker",
+            "text.commands.pretrain:TuneCommand",
+        ),
+        "pretrain rank": Command(
+            "the sentences of a text by how well each answers a question",
+            'upspiral text pretrain rank "What is the exit status?" --model ranker '
+            "--text /usr/share/man/man1/tar.1.gz",
+            "text.commands.pretrain:RankCommand",
+        ),
         "refine": Command(
             "answer a question and improve the answer, with a run of PIT",
             'upspiral text refine --run last --steps 4 "A shelf holds 12 books. 5 are lent out. '

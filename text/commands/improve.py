@@ -53,6 +53,9 @@ class Improve:
     """Name of the run; made from method, recipe, seed and time by default."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Any other setting of the recipe or the method, as in --set samples=8 --set beta=0.2."""
+    judge: str | None = None
+    """What lessons come from: answers (checked against references, the default), or
+    answer-selection:FOLDER, a ranker of `upspiral text pretrain tune --task as2`."""
 
     def run(self, out: Output) -> dict[str, Any]:
         config = self.config()
@@ -71,7 +74,7 @@ class Improve:
 
         config = recipe(self.recipe)
         given = {"rounds": self.rounds, "method": self.method, "task": self.task,
-                 "model": self.model}  # fmt: skip
+                 "model": self.model, "judge": self.judge}  # fmt: skip
         chosen: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
         return with_settings(replace(config, **chosen), self.set)
 

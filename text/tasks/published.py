@@ -137,7 +137,7 @@ def load(name: str, where: str, seed: int, sizes: Mapping[Split, int]) -> list[T
     source = SOURCES.get(name, OWN)
     if not where and not source.hub:
         raise UserError(f"{name} needs a file", f"give --task {name}:FILE.jsonl")
-    pools = _files(Path(where).expanduser()) if where else _hub(name, source)
+    pools = read_files(Path(where).expanduser()) if where else _hub(name, source)
     tasks = list(_tasks(name, source, pools))
     found: list[Task] = []
     for split, size in sizes.items():
@@ -182,10 +182,10 @@ def _tasks(name: str, source: Source, pools: Mapping[str, Iterable[Row]]) -> Ite
             if source is OWN:
                 meta = {"family": row.get("family", ""), "kind": row.get("kind", _kind(answer))}
             language = str(row.get("language") or "en")
-            yield Task(task, question, _split(pool, task, held), answer, language, meta)
+            yield Task(task, question, split_in(pool, task, held), answer, language, meta)
 
 
-def _split(pool: str, task: str, held: set[str]) -> Split:
+def split_in(pool: str, task: str, held: set[str]) -> Split:
     """The split of a task from ``pool``; what is not held apart is drawn by the task's id."""
     if pool == "test":
         return "test"
@@ -203,7 +203,7 @@ def _kind(answer: str | None) -> str:
     return "number" if answer is not None and parse(answer) is not None else "text"
 
 
-def _pool(name: str) -> str:
+def pool_of(name: str) -> str:
     """``train``, ``dev`` or ``test``, by the name of a hub's split or of a file."""
     stem = name.lower()
     if "test" in stem:
@@ -211,7 +211,7 @@ def _pool(name: str) -> str:
     return "dev" if "dev" in stem or "val" in stem else "train"
 
 
-def _files(path: Path) -> dict[str, list[Row]]:
+def read_files(path: Path) -> dict[str, list[Row]]:
     """The rows of a file, or of a folder's files by the split in their names."""
     if path.is_dir():
         paths = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES)
@@ -222,11 +222,11 @@ def _files(path: Path) -> dict[str, list[Row]]:
         raise UserError(f"no data in {path}", remedy)
     pools: dict[str, list[Row]] = {}
     for one in paths:
-        pools.setdefault(_pool(one.stem), []).extend(_rows(one))
+        pools.setdefault(pool_of(one.stem), []).extend(read_rows(one))
     return pools
 
 
-def _rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[Row]:
     try:
         if path.suffix == ".jsonl":
             lines = path.read_text(encoding="utf-8").splitlines()
@@ -264,5 +264,5 @@ def _hub(name: str, source: Source) -> dict[str, list[Row]]:
             ) from error
         extra = {"language": part} if name == "mgsm" else {}
         for split, rows in found.items():
-            pools.setdefault(_pool(str(split)), []).extend({**row, **extra} for row in rows)
+            pools.setdefault(pool_of(str(split)), []).extend({**row, **extra} for row in rows)
     return pools
