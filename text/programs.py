@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from common import sandbox
 from common.records import Candidate, Task
@@ -152,8 +152,3 @@ def judge(tasks: Mapping[str, Task], candidates: Sequence[Candidate]) -> list[di
 def answer_of(output: str, task: Task) -> str:
     """The program that an output gives for a task, whose head its question is."""
     return code_of(output, question(task), str(task.meta["entry"]))
-
-
-def public_share(tasks: Mapping[str, Any], candidates: Sequence[Candidate]) -> list[Tested]:
-    """The candidates' answers against the public examples of their tasks."""
-    return run_tests([(c.answer or "", public_of(tasks[c.task])) for c in candidates])

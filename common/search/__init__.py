@@ -21,8 +21,9 @@ line a step is all that resuming needs (:class:`Log`).
 from __future__ import annotations
 
 from common.search.grow import Checked, Grower, Place, Reflection, Said, Scored, search
-from common.search.log import Log, dumps, loads, read_steps
+from common.search.log import Log, dumps, loads, read_trees
 from common.search.tree import Node, Search, Step, Tree
+from common.search.view import lines, svg
 
 __all__ = [
     "Checked",
@@ -37,7 +38,9 @@ __all__ = [
     "Step",
     "Tree",
     "dumps",
+    "lines",
     "loads",
-    "read_steps",
+    "read_trees",
     "search",
+    "svg",
 ]

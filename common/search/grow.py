@@ -33,10 +33,11 @@ class Scored(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """Whether a path solves the problem, and the tokens that it took to say so."""
+    """Whether a path solves the problem, the tokens that it took to say so, and what shows it."""
 
     solved: bool
     tokens: int = 0
+    shown: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def search(
         for (name, _, index), outcome in zip(asked, said, strict=True):
             steps[name] = replace(
                 steps[name],
-                checks=(*steps[name].checks, (index, outcome.solved)),
+                checks=(*steps[name].checks, (index, outcome.solved, outcome.shown)),
                 tokens=steps[name].tokens + outcome.tokens,
             )
         for name, step in steps.items():

@@ -15,14 +15,14 @@ from common.search.tree import Search, Step, Tree
 class Log:
     """A file with a line a step, so that a search which was killed loses the step in flight only.
 
-    Its first line says what the search depends on (``key``). A line that a crash cut off is left
-    out, and the next one takes its place.
+    Its first line says what the search depends on (``key``) and its settings. A line that a crash
+    cut off is left out, and the next one takes its place.
 
     Raises:
         UserError: the file is of a search with another key, or is no log.
     """
 
-    def __init__(self, path: Path, key: str) -> None:
+    def __init__(self, path: Path, key: str, config: Search) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         data = path.read_bytes() if path.exists() else b""
@@ -31,16 +31,16 @@ class Log:
             with path.open("r+b") as file:
                 file.truncate(len(whole))
         if not whole:
-            self._append({"key": key})
+            self._append({"key": key, "search": asdict(config)})
         elif (found := _rows(path)[0].get("key")) != key:
             raise UserError(
                 f"{str(path)!r} is of a search with other settings ({found}, not {key})",
                 "name another folder, or search with the settings that it was begun with",
             )
 
-    def steps(self) -> dict[str, list[Step]]:
-        """The steps that are there, by tree."""
-        return read_steps(self.path)
+    def trees(self) -> dict[str, Tree]:
+        """The trees as far as they are there."""
+        return read_trees(self.path)
 
     def __call__(self, tree: str, step: Step) -> None:
         self._append({"tree": tree, **asdict(step)})
@@ -50,17 +50,20 @@ class Log:
             file.write(json.dumps(row) + "\n")
 
 
-def read_steps(path: Path) -> dict[str, list[Step]]:
-    """The steps of a log by tree; what a crash cut off is left out.
+def read_trees(path: Path) -> dict[str, Tree]:
+    """The trees of a log by their names; what a crash cut off is left out.
 
     Raises:
         UserError: there is no such file, or it is no log.
     """
-    found: dict[str, list[Step]] = {}
-    for row in _rows(path)[1:]:
-        name = row.pop("tree")
-        found.setdefault(name, []).append(step_of(row))
-    return found
+    head, *rows = _rows(path)
+    steps: dict[str, list[Step]] = {}
+    try:
+        for row in rows:
+            steps.setdefault(row.pop("tree"), []).append(step_of(row))
+        return {name: Tree(Search(**head["search"]), own) for name, own in steps.items()}
+    except (KeyError, TypeError, IndexError) as error:
+        raise _no_log(path, error) from error
 
 
 def step_of(row: Mapping[str, Any]) -> Step:
@@ -77,8 +80,12 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         if not all(isinstance(row, dict) for row in rows) or "key" not in rows[0]:
             raise ValueError("no line that begins a search")
     except (OSError, ValueError, IndexError) as error:
-        raise UserError(f"{str(path)!r} is no log of a search ({error})", "delete it") from error
+        raise _no_log(path, error) from error
     return rows
+
+
+def _no_log(path: Path, error: Exception) -> UserError:
+    return UserError(f"{str(path)!r} is no log of a search ({error})", "delete it")
 
 
 def dumps(tree: Tree) -> bytes:

@@ -45,7 +45,8 @@ class Search:
 class Step:
     """One turn of a search: all that it learnt. ``at`` is the leaf; None for the checks at the end.
 
-    ``children`` and ``rollout`` are texts with their scores, ``checks`` nodes with the outcome.
+    ``children`` and ``rollout`` are texts with their scores, ``checks`` nodes with whether
+    they passed, and what shows it.
     """
 
     at: int | None
@@ -53,7 +54,7 @@ class Step:
     ended: bool = False
     children: tuple[tuple[str, float], ...] = ()
     rollout: tuple[tuple[str, float], ...] = ()
-    checks: tuple[tuple[int, bool], ...] = ()
+    checks: tuple[tuple[int, bool, str], ...] = ()
     tokens: int = 0
 
 
@@ -74,6 +75,8 @@ class Node:
     """There is nothing to grow from it: it ended, or no step was found."""
     solved: bool | None = None
     """What the final check said, if it was asked."""
+    shown: str = ""
+    """What shows it."""
     children: list[int] = field(default_factory=list)
 
 
@@ -114,10 +117,8 @@ class Tree:
         return max(passed, key=lambda node: (node.value, -node.index), default=None)
 
     def ranked(self) -> list[Node]:
-        """All nodes but the root: those that passed the check, those not asked, those that failed;
-        of each the highest value first."""
-        rank = {True: 0, None: 1, False: 2}
-        return sorted(self.nodes[1:], key=lambda node: (rank[node.solved], -node.value, node.index))
+        """All nodes but the root: those that passed the check first, then by value."""
+        return sorted(self.nodes[1:], key=lambda node: (not node.solved, -node.value, node.index))
 
     def path(self, index: int) -> tuple[str, ...]:
         """The texts from the root to a node."""
@@ -180,8 +181,8 @@ class Tree:
     def check(self, step: Step) -> None:
         """Take in what the final check said; ``step`` is the last one, with its checks."""
         self.steps[-1] = step
-        for index, solved in step.checks:
-            self.nodes[index].solved = solved
+        for index, solved, shown in step.checks:
+            self.nodes[index].solved, self.nodes[index].shown = solved, shown
 
     def to_check(self, last: bool = False) -> list[int]:
         """Nodes at the gate that were not checked; at the ``last`` the best of the others."""
