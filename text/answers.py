@@ -203,9 +203,9 @@ def correct(task: Task, answer: str | None) -> bool:
         every = bool(task.meta.get("every"))
         return reaches(answer, task.meta["numbers"], int(task.reference), every)
     if kind == "code":
-        from text.programs import run_tests, tests_of
+        from text.programs import hidden_of, run_tests
 
-        return run_tests([(answer, tests_of(task))])[0].all
+        return run_tests([(answer, hidden_of(task))])[0].all
     return same(answer, task.reference, kind, task.language)
 
 

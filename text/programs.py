@@ -36,7 +36,7 @@ _TOP = re.compile(r"^(?=[^\s#])", re.MULTILINE)
 """Where a line begins that is not indented: a body has ended there."""
 
 
-class Tested(NamedTuple):
+class Verdict(NamedTuple):
     """``passed`` by test; ``why`` says what was wrong with the first that did not."""
 
     passed: tuple[bool, ...]
@@ -73,11 +73,11 @@ def strict_code(output: str, head: str) -> str:
 
 def _body(text: str) -> str:
     """The indented lines that ``text`` begins with; one that lacks its indentation gets it."""
-    lines = text.strip("\n").rstrip()
-    if lines and not lines[0].isspace():
-        # The completion goes on right after the prompt, whose last token may be the spaces.
-        first, _, rest = lines.partition("\n")
-        lines = f"    {first}\n{rest}" if rest else f"    {first}"
+    first, newline, rest = text.strip("\n").rstrip().partition("\n")
+    if len(first) - len(first.lstrip()) < 4:
+        # A completion goes on where the prompt ended, which may have been within the line.
+        first = f"    {first.lstrip()}" if first else ""
+    lines = f"{first}{newline}{rest}"
     end = _TOP.search(lines)
     return f"{lines[: end.start()].rstrip() if end else lines}\n"
 
@@ -88,7 +88,7 @@ def _before(head: str) -> str:
     return head[: starts[-1]] if starts else ""
 
 
-def tests_of(task: Task) -> list[str]:
+def hidden_of(task: Task) -> list[str]:
     """The hidden tests of a task; empty where its reference was taken away."""
     return list(json.loads(task.reference)) if task.reference else []
 
@@ -98,20 +98,20 @@ def public_of(task: Task) -> list[str]:
     return list(task.meta.get("public", ()))
 
 
-def run_tests(programs: Sequence[tuple[str, Sequence[str]]]) -> list[Tested]:
+def run_tests(programs: Sequence[tuple[str, Sequence[str]]]) -> list[Verdict]:
     """Each program against its tests, in order; equal ones are run once."""
-    known: dict[tuple[str, tuple[str, ...]], Tested | None] = {}
+    known: dict[tuple[str, tuple[str, ...]], Verdict | None] = {}
     for source, tests in programs:
         findings = [f for f in sandbox.lint(source) if f.message != ALLOWED] if tests else []
         refused = f"line {findings[0].line}: {findings[0].message}" if findings else ""
-        nothing = Tested((False,) * len(tests), refused) if findings or not tests else None
+        nothing = Verdict((False,) * len(tests), refused) if findings or not tests else None
         known.setdefault((source, tuple(tests)), nothing)
     left = [job for job, verdict in known.items() if verdict is None]
     chunks = [left[i : i + TOGETHER] for i in range(0, len(left), TOGETHER)]
     with ThreadPoolExecutor(WORKERS) as pool:  # processes; the threads only wait
         for chunk, verdicts in zip(chunks, pool.map(_job, chunks), strict=True):
             known.update(zip(chunk, verdicts, strict=True))
-    return [known[source, tuple(tests)] or Tested(()) for source, tests in programs]
+    return [known[source, tuple(tests)] or Verdict(()) for source, tests in programs]
 
 
 @cache
@@ -119,19 +119,19 @@ def _harness() -> str:
     return HARNESS.read_text(encoding="utf-8")
 
 
-def _job(chunk: Sequence[tuple[str, tuple[str, ...]]]) -> list[Tested]:
+def _job(chunk: Sequence[tuple[str, tuple[str, ...]]]) -> list[Verdict]:
     jobs = json.dumps([[source, tests, SECONDS] for source, tests in chunk]).encode()
     limits = sandbox.Limits(seconds=20 + 12 * SECONDS * len(chunk))
     ran = sandbox.run(_harness(), files={"jobs.json": jobs}, check=False, limits=limits)
     said = ran.files.get("results.json") if ran.status == "ok" else None
     if said is not None:
         return [
-            Tested(tuple(not one for one in own), next(filter(None, own), ""))
+            Verdict(tuple(not one for one in own), next(filter(None, own), ""))
             for own in json.loads(said)
         ]
     if len(chunk) > 1:
         return [verdict for one in chunk for verdict in _job([one])]
-    return [Tested((False,) * len(tests), ran.why or "it left no results") for _, tests in chunk]
+    return [Verdict((False,) * len(tests), ran.why or "it left no results") for _, tests in chunk]
 
 
 def judge(tasks: Mapping[str, Task], candidates: Sequence[Candidate]) -> list[dict[str, float]]:
@@ -141,7 +141,7 @@ def judge(tasks: Mapping[str, Task], candidates: Sequence[Candidate]) -> list[di
         task = tasks[c.task]
         free = c.answer if c.answer is not None else answer_of(c.output, task)
         exact = strict_code(c.output, question(task))
-        programs += [(free, tests_of(task)), (exact, tests_of(task))]
+        programs += [(free, hidden_of(task)), (exact, hidden_of(task))]
     verdicts = [float(tested.all) for tested in run_tests(programs)]
     return [
         {"correct": free, "strict": exact}

@@ -148,15 +148,15 @@ class SearchCommand:
                   f"{told['tokens']} tokens")  # fmt: skip
         if self.score:
             from common.records import Metric
-            from text.programs import run_tests, tests_of
+            from text.programs import hidden_of, run_tests
 
-            found = run_tests([(row["code"], tests_of(tasks[row["id"]])) for row in rows])
+            found = run_tests([(row["code"], hidden_of(tasks[row["id"]])) for row in rows])
             items = {row["id"]: float(t.all) for row, t in zip(rows, found, strict=True)}
             metric = Metric.of("correct", items)
             told |= {"correct": metric.value, "correct_se": metric.se, "n": metric.n}
             out.print(f"hidden tests: {metric.value:.3f} ± {metric.se:.3f} (n={metric.n})")
         out.print(f"plans and code: {self.out / 'plans.jsonl'}")
-        out.print(f"a tree: upspiral text tree {self.out} {rows[0]['name']}")
+        out.print(f"a tree: upspiral text tree {self.out} {rows[0]['id'][:8]}")
         return told
 
 

@@ -128,6 +128,7 @@ def _find(known: Sequence[Known], wanted: str) -> Known:
     if len(found) == 1:
         return found[0]
     if found:
+        found.sort(key=lambda one: one.name)
         names = ", ".join(f"{one.name} ({one.id[:8]})" for one in found[:8])
         raise UserError(f"{wanted!r} may be {names}", "give the beginning of the id")
     from common.cli import unknown

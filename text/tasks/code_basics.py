@@ -188,7 +188,7 @@ def load(seed: int, sizes: Mapping[Split, int], steps: Sequence[int] = (1, 2)) -
             length = steps[tries % len(steps)]
             made = function(rng, rng.choice(chains(length)[split]), split)
             tries += 1
-            if tries > 50 * size + 1000:
+            if tries > 20 * size + 500:
                 raise UserError(
                     f"only {len(seen)} different {split} functions were found, not {size}",
                     "ask for fewer, or for more steps, as in code-basics:steps=1-3",
