@@ -131,6 +131,12 @@ def is_code(step: str) -> bool:
     )
 
 
+def first_step(said: str) -> str:
+    """The first line of what was said for a step, without its number: chat models go on."""
+    line = said.strip().partition("\n")[0]
+    return re.sub(r"^(?:\d+[.)]|[-*])\s+", "", line.strip())
+
+
 def comments(plan: Sequence[str]) -> str:
     """A plan as the comments that a function begins with."""
     return "".join(f"\n    # {number}. {step}" for number, step in enumerate(plan, 1))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common import sandbox
+from common.errors import UserError
 from common.records import Candidate, Task
 from text.prompts import question
 
@@ -150,5 +151,14 @@ def judge(tasks: Mapping[str, Task], candidates: Sequence[Candidate]) -> list[di
 
 
 def answer_of(output: str, task: Task) -> str:
-    """The program that an output gives for a task, whose head its question is."""
-    return code_of(output, question(task), str(task.meta["entry"]))
+    """The program that an output gives for a task, whose head its question is.
+
+    Raises:
+        UserError: the question is no head of a function.
+    """
+    defined = re.findall(r"^(?:async )?def (\w+)", question(task), re.MULTILINE)
+    if not defined:
+        raise UserError(
+            "the question has no head of a function", "write it as: def NAME(...): and a docstring"
+        )
+    return code_of(output, question(task), str(task.meta.get("entry", defined[-1])))

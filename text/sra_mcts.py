@@ -67,6 +67,8 @@ SHARE = 0.75
 CHECKS = ("examples", "model")
 SHORT, LINE = 8, 32
 """Tokens of a score or a verdict, and of a step or a reflection."""
+CHATTY = 4
+"""How many times as many a chat model gets."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ class Planner:
 
     def reflect(self, places: Sequence[Place]) -> list[Reflection]:
         said = self._say(places, planning.reflection_prompt, LINE, self.sample.temperature)
-        return [Reflection(c.output.strip(), planning.ended(c.output), c.tokens) for c in said]
+        return [
+            Reflection(" ".join(c.output.split()), planning.ended(c.output), c.tokens) for c in said
+        ]
 
     def propose(self, places: Sequence[Place], counts: Sequence[int]) -> list[list[Said]]:
         each = [
@@ -97,7 +101,10 @@ class Planner:
         ]
         said = iter(self._say(each, planning.step_prompt, LINE, self.sample.temperature))
         return [
-            [Said(c.output.strip(), c.tokens) for c in (next(said) for _ in range(count))]
+            [
+                Said(planning.first_step(c.output), c.tokens)
+                for c in (next(said) for _ in range(count))
+            ]
             for count in counts
         ]
 
@@ -139,8 +146,9 @@ class Planner:
     ) -> list[Candidate]:
         """One line for each place, in one call."""
         asked = [Task(p.key, ask(question(self.tasks[p.tree]), p, self.chat)) for p in places]
-        stop = () if self.chat else planning.STOPS
-        return self._generate(asked, tokens, temperature, stop)
+        if self.chat:  # which does not stop at the end of a line, and is wordy
+            return self._generate(asked, CHATTY * tokens, temperature, ())
+        return self._generate(asked, tokens, temperature, planning.STOPS)
 
     def _generate(
         self, asked: Sequence[Task], tokens: int, temperature: float, stop: tuple[str, ...]

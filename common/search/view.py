@@ -50,8 +50,8 @@ def lines(tree: Tree, width: int = 100, title: str = "") -> list[str]:
             room = max(20, width - len(lead) - 5)
             rows = [row for text in told for row in textwrap.wrap(text, room) or [""]]
             found.append(f"{lead}{first}{mark} {rows[0]}")
-            deeper = "│ " if child.children else "  "
-            found.extend(f"{lead}{rest}{deeper} {row}" for row in rows[1:])
+            deeper = "│" if child.children else " "
+            found.extend(f"{lead}{rest} {deeper} {row}" for row in rows[1:])
             below(child, f"{lead}{rest} ")
 
     below(root, "")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from common import sandbox
+from common.errors import UserError
 from common.records import Candidate, Task
 from text import programs
 from text.answers import AnswerJudge, correct
 from text.improve import ImproveConfig, answered, sampler
-from text.programs import TOGETHER, Verdict, code_of, run_tests, strict_code
+from text.programs import TOGETHER, Verdict, answer_of, code_of, run_tests, strict_code
 
 HEAD = 'def double(n):\n    """Return n times two."""'
 BODY = "    return n * 2\n"
@@ -121,6 +122,13 @@ def test_a_job_that_is_cut_off_is_done_again_one_by_one(monkeypatch: pytest.Monk
     monkeypatch.setattr(sandbox, "run", cut)
     found = run_tests([(WHOLE, TESTS), ("def double(n):\n    return n\n", TESTS)])
     assert [tested.all for tested in found] == [True, False]
+
+
+def test_a_question_without_a_head_says_so() -> None:
+    task = Task("t", HEAD, meta={"kind": "code"})
+    assert run_tests([(answer_of("\n    return n * 2", task), TESTS)])[0].all
+    with pytest.raises(UserError, match="no head of a function"):
+        answer_of("return 2", Task("t", "What is two?", meta={"kind": "code"}))
 
 
 def test_code_ends_where_the_next_function_begins() -> None:

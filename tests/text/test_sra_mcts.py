@@ -82,6 +82,12 @@ def test_code_is_no_plan() -> None:
         assert not is_code(step), step
 
 
+def test_a_step_is_one_line_without_its_number() -> None:
+    for said in (" Sort them.", "1. Sort them.\n2. Add up.", "\n- Sort them.\n", "2) Sort them."):
+        assert planning.first_step(said) == "Sort them."
+    assert planning.first_step("") == "" and planning.first_step("3 is odd") == "3 is odd"
+
+
 def test_siblings_reach_the_reflector_and_the_planner() -> None:
     """The released code loses them where there is a reflection, so nothing makes plans differ."""
     here = Place("t", "k", ("Sort the list.",), ("Reverse the list.",), "the sum", ("Add up.",))

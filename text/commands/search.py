@@ -37,6 +37,8 @@ class SearchCommand:
     mbpp+:FILE."""
     model: str = "smollm2"
     """smollm2, a run of text, a folder, or a hub name."""
+    base_url: str | None = None
+    """Address of an OpenAI-compatible server, as http://HOST:PORT/v1; --model names its model."""
     split: Literal["train", "dev", "test"] = "test"
     """Which problems."""
     count: int = 20
@@ -62,13 +64,11 @@ class SearchCommand:
 
         config, propose = self.config()
         folder = made(self.out, "--out")
-        from text.setup import load_policy
-
         tasks = self.problems(config)
         hidden = {task.id: task for task in tasks}
         asked = [replace(task, reference=None) for task in tasks]
         out.resume = shlex.join(self._words())
-        policy = load_policy(config.model, config.chat, config.sampling)
+        policy = self.policy(config)
         key = identity(policy.fingerprint(), asdict(propose), self.seed, [asdict(t) for t in asked])
         log = Log(folder / "steps.jsonl", key, propose.search)
         _write(folder / "problems.jsonl", [
@@ -105,13 +105,24 @@ class SearchCommand:
         if about(self.task)["kind"] != "code":
             raise UserError(f"{self.task} asks for no code", "use code-basics or humaneval")
         base = ImproveConfig(method="sra-mcts", task=self.task, model=self.model, shots=3,
-                             samples=self.samples, max_new_tokens=128)  # fmt: skip
+                             samples=self.samples, max_new_tokens=128,
+                             chat=self.base_url is not None)  # fmt: skip
         config = with_settings(base, (f"iterations={self.iterations}", *self.set))
         found = method(config.method, config.settings)
         assert isinstance(found, SRAMCTS)
         propose = SearchPlans(sampler(config), found.searched(), found.tokens, config.chat,
                               found.check == "examples")  # fmt: skip
         return config, propose
+
+    def policy(self, config: ImproveConfig) -> Any:
+        """The model that plans and writes."""
+        if self.base_url is not None:
+            from common.policies.served import connect
+
+            return connect(config.model, self.base_url)
+        from text import setup
+
+        return setup.load_policy(config.model, config.chat, config.sampling)
 
     def problems(self, config: ImproveConfig) -> list[Task]:
         """The problems, with the prompt that the search starts from."""
@@ -126,6 +137,7 @@ class SearchCommand:
         words = ["upspiral", "text", "search"]
         for name in ("task", "model", "split", "count", "iterations", "samples", "out", "seed"):
             words += [f"--{name}", str(getattr(self, name))]
+        words += ["--base-url", self.base_url] if self.base_url else []
         words += ["--score"] if self.score else []
         return words + [word for one in self.set for word in ("--set", one)]
 
