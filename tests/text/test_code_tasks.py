@@ -14,7 +14,7 @@ import pytest
 from common.errors import UserError
 from text import tasks
 from text.programs import hidden_of, public_of, run_tests
-from text.prompts import prompted
+from text.prompts import prompted, template
 from text.tasks import code, code_basics
 
 
@@ -65,6 +65,17 @@ def test_a_prompt_is_a_head_after_whole_functions() -> None:
     for hidden in hidden_of(task):
         assert hidden not in asked.prompt and hidden.removeprefix("assert ") not in asked.prompt
     assert len(public_of(task)) == 2 and len(hidden_of(task)) > 2
+
+
+def test_worked_examples_are_right() -> None:
+    jobs = []
+    for family in ("code", "code-planned"):
+        for head, body in template(family, "en")["shots"]:
+            entry = head.split("(")[0].removeprefix("def ")
+            jobs.append((head + body, code.public_examples(head, entry)))
+            assert "# 1. " in body or family == "code"
+    assert len(jobs) == 6 and all(len(tests) == 2 for _, tests in jobs)
+    assert all(verdict.all for verdict in run_tests(jobs))
 
 
 @pytest.mark.parametrize(
