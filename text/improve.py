@@ -24,7 +24,7 @@ from common.policies import Generator, Sample
 from common.records import Candidate, Metric, Task
 from common.stages import Context, Judge, Learner, Measure, Proposer, Selector
 from text.answers import AnswerJudge, flexible, kind_of
-from text.prompts import STOPS
+from text.prompts import stops
 
 if TYPE_CHECKING:
     from common.learners.dpo import Preference
@@ -145,10 +145,16 @@ class Solve:
 def answered(tasks: Sequence[Task], candidates: Sequence[Candidate]) -> list[Candidate]:
     """The candidates with what each gives as its answer, in canonical form."""
     by_id = {task.id: task for task in tasks}
-    return [
-        replace(c, answer=flexible(c.output, kind_of(by_id[c.task]), by_id[c.task].language))
-        for c in candidates
-    ]
+    return [replace(c, answer=_answer(c.output, by_id[c.task])) for c in candidates]
+
+
+def _answer(output: str, task: Task) -> str | None:
+    kind = kind_of(task)
+    if kind == "code":
+        from text.programs import answer_of
+
+        return answer_of(output, task)
+    return flexible(output, kind, task.language)
 
 
 @dataclass(frozen=True)
@@ -276,11 +282,13 @@ class Parts:
 
 
 def sampler(config: ImproveConfig) -> Sample:
-    """How ``config`` samples; a base model's answer ends with its line."""
+    """How ``config`` samples; a base model's answer ends with its line, or with its function."""
+    from text.tasks import about
+
     return Sample(
         n=config.samples,
         temperature=config.temperature,
         top_p=config.top_p,
         max_new_tokens=config.max_new_tokens,
-        stop=() if config.chat else STOPS,
+        stop=() if config.chat else stops(about(config.task)["family"]),
     )

@@ -36,6 +36,7 @@ METHODS: dict[str, str] = {
     "sharpening-dpo": "text.sharpening:SharpeningDPO",
     "meta-rewarding": "text.meta_rewarding:MetaRewarding",
     "pit": "text.pit:PIT",
+    "sra-mcts": "text.sra_mcts:SRAMCTS",
     "language-imbalance": "text.language_imbalance:LanguageImbalance",
 }
 

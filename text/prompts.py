@@ -21,7 +21,7 @@ from common.records import Task
 FOLDER = Path(__file__).parent / "tasks" / "prompts"
 FAMILIES = tuple(sorted({path.name.split(".")[0] for path in FOLDER.glob("*.json")}))
 STOPS = ("\n",)
-"""Where a base model's answer ends: examples answer in one line."""
+"""Where a base model's answer ends if its family does not say: examples answer in one line."""
 
 
 @cache
@@ -38,6 +38,11 @@ def template(family: str, language: str) -> Mapping[str, Any]:
     return {"question": "Question:", "answer": "Answer:", "instruction": "", "shots": []}
 
 
+def stops(family: str) -> tuple[str, ...]:
+    """Where a base model's answer to a task of a family ends."""
+    return tuple(template(family, "en").get("stops", STOPS))
+
+
 def prompt(
     question: str, family: str, language: str = "en", shots: int = 4, chat: bool = False
 ) -> str:
@@ -52,11 +57,15 @@ def prompt(
         raise UserError(f"{shots} examples", f"give 0 to {len(examples)}")
     blocks = [
         f"{parts['question']} {asked}\n{parts['answer']} {answered}"
+        if parts["question"]
+        else asked + answered  # as one reads on: a head, and the function's body
         for asked, answered in examples[:shots]
     ]
     if chat:
         said = [parts["instruction"]] if parts["instruction"] else []
         return "\n\n".join([*said, *blocks, question])
+    if not parts["question"]:
+        return "\n\n".join([*blocks, question])
     # No space at the end: the tokens of answers begin with one.
     return "\n\n".join([*blocks, f"{parts['question']} {question}\n{parts['answer']}"])
 

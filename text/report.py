@@ -9,6 +9,8 @@ from text.prompts import question
 
 COUNT = 8
 """Questions that are shown."""
+TREES = 3
+"""Trees of a search that are drawn."""
 
 
 def extra(run: str) -> Extra:
@@ -18,7 +20,7 @@ def extra(run: str) -> Extra:
         from text.godel import report
 
         return Extra(sections=report.sections(store, run))
-    return Extra(sections=[*_cost(store, run), *_answers(store, run)])
+    return Extra(sections=[*_cost(store, run), *_answers(store, run), *_trees(store, run)])
 
 
 def _cost(store: Store, run: str) -> list[Section]:
@@ -54,3 +56,25 @@ def _answers(store: Store, run: str) -> list[Section]:
     columns = ("question", "reference", *(f"round {r}, first sample" for r in shown))
     about = "Practised questions drawn by their ids, with the first of each round's samples."
     return [Section("Answers", about, columns=columns, rows=rows)]
+
+
+def _trees(store: Store, run: str) -> list[Section]:
+    """The trees of plans of the last round that searched any, for a few practised questions."""
+    found = {c.task: c for c in store.candidates(run) if c.artifact and c.strategy == "sra-mcts"}
+    if not found:
+        return []
+    from common.search import loads, svg
+
+    last = max(c.round for c in found.values())
+    shown = [task for task in sorted(found) if found[task].round == last][:TREES]
+    tasks = {task.id: task for task in store.tasks(run, "train")}
+    drawn = []
+    for name in shown:
+        tree = loads(store.path(str(found[name].artifact)).read_bytes())
+        drawn.append(svg(tree, str(tasks[name].meta.get("entry", name))))
+    about = (
+        f"Plans that round {last} searched for practised questions drawn by their ids. Blue: the "
+        "way to the best node; green: it passed the final check; red: it failed. Others: upspiral "
+        f"text tree {run}"
+    )
+    return [Section("Trees of plans", about, figures=tuple(drawn))]

@@ -61,11 +61,22 @@ domain = Domain(
             "upspiral text evolve --task game24 --model scripted:rewrite-to-search --out agent",
             "text.commands.evolve:Evolve",
         ),
+        "search": Command(
+            "search plans for programming problems by tree search, and write their code",
+            "upspiral text search --task code-basics --model smollm2 --count 4 --iterations 4 "
+            "--out plans",
+            "text.commands.search:SearchCommand",
+        ),
         "solve": Command(
             "answer a question with a run's policy or any model",
             'upspiral text solve --run last "A shelf holds 12 books. 5 are lent out. How many are '
             'left?"',
             "text.commands.solve:Solve",
+        ),
+        "tree": Command(
+            "draw the tree of a searched problem",
+            "upspiral text tree plans",
+            "text.commands.tree:TreeCommand",
         ),
     },
     resume="text.commands.improve:resume",

@@ -38,11 +38,11 @@ class Improve:
     (a model of a billion parameters and more on a GPU)."""
     method: str | None = None
     """vanilla, dive, bstar, smart, language-imbalance, meta-rewarding, pit, sharpening-sft,
-    sharpening-dpo; or a class of yours, as my_method:Mine."""
+    sharpening-dpo, sra-mcts; or a class of yours, as my_method:Mine."""
     task: str | None = None
     """arithmetic, arithmetic-multilingual, countdown, logic, with settings as in
-    arithmetic:steps=1-2,level=2; gsm8k, math, svamp, asdiv, mgsm from the hub, or from files as in
-    gsm8k:FOLDER; jsonl:FILE with prompt and answer."""
+    arithmetic:steps=1-2,level=2; code-basics, mbpp:FILE; gsm8k, math, svamp, asdiv, mgsm from the
+    hub, or from files as in gsm8k:FOLDER; jsonl:FILE with prompt and answer."""
     model: str | None = None
     """smollm2, a run of text, a folder, or a hub name."""
     rounds: int | None = None

@@ -16,18 +16,19 @@ from typing import Any
 from common.cli import unknown
 from common.errors import UserError
 from common.records import Split, Task
-from text.tasks import arithmetic, countdown, game24, logic, published
+from text.tasks import arithmetic, code, code_basics, countdown, game24, logic, published
 from text.tasks.published import SOURCES
 
 GENERATED: Mapping[str, str] = {
     "arithmetic": "words",
     "arithmetic-multilingual": "words",
+    "code-basics": "code",
     "countdown": "countdown",
     "game24": "game24",
     "logic": "logic",
 }
 """Generated tasks and the family of their prompts."""
-NAMES = (*GENERATED, *SOURCES, "jsonl")
+NAMES = (*GENERATED, *SOURCES, *code.NAMES, "jsonl")
 
 
 def load(name: str, seed: int = 0, train: int = 200, dev: int = 100, test: int = 200) -> list[Task]:
@@ -35,6 +36,7 @@ def load(name: str, seed: int = 0, train: int = 200, dev: int = 100, test: int =
 
     After a colon generated tasks take settings (``steps=1-2,level=1``; ``languages=en+de``;
     ``count=4,largest=30,target=100``; ``hops=1-3,distractors=2``), data sets a file or a folder.
+    Of code nobody practises on HumanEval and the "+" sets, which have test problems only.
     ``seed`` draws them; of a data set that has fewer all are taken.
 
     Raises:
@@ -46,6 +48,8 @@ def load(name: str, seed: int = 0, train: int = 200, dev: int = 100, test: int =
         raise unknown("task", kind, NAMES)
     if kind in GENERATED:
         return _generated(kind, _settings(kind, rest), seed, sizes)
+    if kind in code.NAMES:
+        return code.load(kind, rest, seed, sizes)
     return published.load(kind, rest, seed, sizes)
 
 
@@ -59,8 +63,11 @@ def about(name: str) -> dict[str, str]:
     if kind not in NAMES:
         raise unknown("task", kind, NAMES)
     if kind in GENERATED:
-        kinds = {"countdown": "expression", "game24": "expression", "logic": "boolean"}
+        kinds = {"code-basics": "code", "countdown": "expression", "game24": "expression",
+                 "logic": "boolean"}  # fmt: skip
         return {"kind": kinds.get(kind, "number"), "family": GENERATED[kind]}
+    if kind in code.NAMES:
+        return {"kind": "code", "family": "code"}
     source = SOURCES.get(kind, published.OWN)
     return {"kind": source.kind, "family": source.family}
 
@@ -74,6 +81,8 @@ def _generated(
         found = game24.load(seed, sizes)
     elif kind == "logic":
         found = logic.load(seed, sizes, **settings)
+    elif kind == "code-basics":
+        found = code_basics.load(seed, sizes, **settings)
     else:
         several = {"languages": arithmetic.LANGUAGES} if kind != "arithmetic" else {}
         found = arithmetic.load(seed, sizes, **{**several, **settings})
@@ -84,6 +93,7 @@ def _generated(
 _SETTINGS: Mapping[str, tuple[str, ...]] = {
     "arithmetic": ("steps", "level", "languages"),
     "arithmetic-multilingual": ("steps", "level", "languages"),
+    "code-basics": ("steps",),
     "countdown": ("count", "largest", "target"),
     "game24": (),
     "logic": ("hops", "distractors"),

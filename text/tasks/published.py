@@ -22,8 +22,10 @@ The names on the hub were not tried: this was written without one. Files of the 
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +40,7 @@ Row = Mapping[str, Any]
 SUBJECTS = ("algebra", "counting_and_probability", "geometry", "intermediate_algebra",
             "number_theory", "prealgebra", "precalculus")  # fmt: skip
 MGSM = ("en", "es", "fr", "de", "ru", "zh", "ja", "th", "sw", "bn", "te")
-SUFFIXES = (".jsonl", ".json", ".parquet", ".csv", ".tsv")
+SUFFIXES = (".jsonl", ".json", ".parquet", ".csv", ".tsv", ".gz")
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,11 @@ def pool_of(name: str) -> str:
 
 
 def read_files(path: Path) -> dict[str, list[Row]]:
-    """The rows of a file, or of a folder's files by the split in their names."""
+    """The rows of a file, or of a folder's files by the split in their names.
+
+    Raises:
+        UserError: there is no file, or one cannot be read.
+    """
     if path.is_dir():
         paths = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES)
     else:
@@ -228,8 +234,10 @@ def read_files(path: Path) -> dict[str, list[Row]]:
 
 def read_rows(path: Path) -> list[Row]:
     try:
-        if path.suffix == ".jsonl":
-            lines = path.read_text(encoding="utf-8").splitlines()
+        if path.suffix in (".jsonl", ".gz"):
+            data = path.read_bytes()
+            text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+            lines = text.split("\n")  # a text in JSON may hold other ends of lines
             return [json.loads(line) for line in lines if line.strip()]
         if path.suffix == ".json":
             rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))
@@ -243,7 +251,7 @@ def read_rows(path: Path) -> list[Row]:
 
         with path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EOFError, zlib.error) as error:
         raise UserError(
             f"{path} cannot be read ({str(error).splitlines()[0]})", "give a valid file"
         ) from error
