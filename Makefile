@@ -48,6 +48,6 @@ bench: setup
 
 # After a change of the dependencies in pyproject.toml.
 lock:
-	$(BIN)/uv pip compile pyproject.toml --extra scenes --extra speech --extra text --extra postgres --extra dev \
+	$(BIN)/uv pip compile pyproject.toml --extra scenes --extra speech --extra text --extra ray --extra postgres --extra dev \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --quiet -o requirements.lock

@@ -14,6 +14,9 @@ class UserError(Exception):
         self.message = message
         self.remedy = remedy
 
+    def __reduce__(self) -> tuple[type[UserError], tuple[str, str]]:
+        return type(self), (self.message, self.remedy)  # from another process, it is as it was
+
     def __str__(self) -> str:
         return f"{self.message} — {self.remedy}"
 

@@ -18,7 +18,8 @@ from typing import Any
 
 from common.artifacts import disk_errors
 from common.gate import Gate
-from common.records import Round, Task, identity
+from common.records import Round, Task
+from common.shards import Executor, hash_of
 from common.stages import Judge, Learner, Measure, Policy, Progress, Proposer, Selector, Tracker
 from common.store import Store
 from common.turns import Monitor, Result, Turns
@@ -56,6 +57,7 @@ class Loop:
         tracker: Tracker | None = None,
         progress: Progress | None = None,
         until: Callable[[Sequence[Round]], bool] | None = None,
+        executor: Executor | None = None,
     ) -> Result:
         """Run, or continue, ``run``; the policy ends as the last kept round left it.
 
@@ -70,6 +72,8 @@ class Loop:
                 stages take their seeds from ``Context.seed_for`` and the identity of each item.
             until: asked with the rounds so far before each round but the first; true ends the run.
                 It must depend on nothing else, as :class:`common.budget.Budget`.
+            executor: proposes and judges, shard by shard, somewhere else
+                (:class:`common.executor.Ray`); without one, all is done in this process.
 
         Raises:
             UserError: as :meth:`Store.lease`, and when the disk is full or the store is locked.
@@ -83,9 +87,8 @@ class Loop:
         status = "failed"
         try:
             with disk_errors(store.home):
-                result = Turns(self, store, lease, rounds, seed, tracker, progress).all(
-                    shard_size, until
-                )
+                turns = Turns(self, store, lease, rounds, seed, tracker, progress, executor)
+                result = turns.all(shard_size, until)
             status = "done"
             return result
         except KeyboardInterrupt:
@@ -103,4 +106,4 @@ def _check(tasks: Sequence[Task]) -> str:
             raise ValueError(f"there are no {needed} tasks")
     if len({task.id for task in tasks}) < len(tasks):
         raise ValueError("two tasks share an id, within a split or across splits")
-    return identity([[t.id, t.split, t.prompt, t.reference, t.language] for t in tasks])
+    return hash_of(tasks)

@@ -253,7 +253,12 @@ def row(run: str, record: Record, shard: int = 0) -> dict[str, Any]:
 
 
 def read(connection: sa.Connection, kind: type[R], *where: sa.ColumnElement[bool]) -> list[R]:
-    """The records of ``kind`` that satisfy ``where``, in the order of their insertion."""
+    """The records of ``kind`` that satisfy ``where``, in the order of their insertion.
+
+    Candidates come by round and shard, whichever shard was proposed first.
+    """
     table, names = TABLES[kind], FIELDS[kind]
-    query = sa.select(*(table.c[name] for name in names)).where(*where).order_by(table.c.seq)
+    by = ["round", "shard", "seq"] if kind is Candidate else ["seq"]
+    query = sa.select(*(table.c[name] for name in names)).where(*where)
+    query = query.order_by(*(table.c[name] for name in by))
     return [kind(**dict(zip(names, found, strict=True))) for found in connection.execute(query)]

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from common.lease import Lease
 from common.monitors.pool import figures
-from common.records import Candidate, Lessons, Metric, Round, Split, Task
+from common.records import Candidate, Lessons, Metric, Round, Split
+from common.shards import Executor, Replica, Shard, Work, workdir
 from common.stages import Context, Progress, Tracker
 from common.store import Store
 from common.tables import Record
 
 if TYPE_CHECKING:
     from common.loop import Loop
-
-T = TypeVar("T")
 
 
 class Monitor(Protocol):
@@ -47,14 +46,6 @@ class Result:
     test: Mapping[str, tuple[Metric, ...]]
 
 
-class _Work(NamedTuple):
-    """What a unit of work leaves."""
-
-    records: Sequence[Record] = ()
-    scores: Mapping[str, Mapping[str, float]] | None = None
-    payload: Mapping[str, Any] | None = None
-
-
 class Turns:
     """One run of a loop: `all` is the whole of it."""
 
@@ -67,6 +58,7 @@ class Turns:
         seed: int,
         tracker: Tracker | None,
         progress: Progress | None,
+        executor: Executor | None = None,
     ) -> None:
         from common.progress import progress as default_progress
         from common.tracking import Nothing
@@ -76,13 +68,10 @@ class Turns:
         self.tracker = tracker or Nothing()
         self.progress = progress or default_progress()
         self.scratch = store.folder(self.run) / "work"
-        self.held: str | None = None  # the saved state that the policy in memory equals
-        self.prints: dict[str, str] = {}  # fingerprints by saved state
-        self.train = {t.id: t for t in loop.tasks if t.split == "train"}
-        self.order = {name: position for position, name in enumerate(self.train)}
-        self.judges = _several(loop.judge)
-        self.measures = _several(loop.measure)
-        self.shards: list[list[Task]] = []
+        self.replica = Replica(loop, store.artifacts)
+        self.executor = executor
+        self.measures = loop.measure if isinstance(loop.measure, Sequence) else [loop.measure]
+        self.shards: list[tuple[str, ...]] = []
 
     def all(
         self, shard_size: int, until: Callable[[Sequence[Round]], bool] | None = None
@@ -90,13 +79,13 @@ class Turns:
         """Every round that is not there yet, or as many as ``until`` allows, then the test."""
         begun = self._unit(0, "begin", lambda _: self._begin(shard_size))
         size = begun["shard_size"]
-        tasks = list(self.train.values())
-        self.shards = [tasks[i : i + size] for i in range(0, len(tasks), size)]
+        names = tuple(self.replica.train)
+        self.shards = [names[i : i + size] for i in range(0, len(names), size)]
         history = self.store.rounds(self.run)
         for index in range(1, len(history) + 1):
             for unit in self.store.units(self.run, index, "learn").values():
-                self.prints[unit.payload["state"]] = unit.payload["fingerprint"]
-        self.prints[begun["state"]] = begun["fingerprint"]
+                self.replica.prints[unit.payload["state"]] = unit.payload["fingerprint"]
+        self.replica.prints[begun["state"]] = begun["fingerprint"]
         if not history:
             history.append(self._starter(begun))
         while len(history) <= self.rounds:
@@ -105,13 +94,13 @@ class Turns:
             history.append(self._turn(history))
         final = [r for r in history if r.kept][-1]
         test = self._test(history[0], final)
-        self._hold(final.state)
+        self.replica.hold(final.state)
         shutil.rmtree(self.scratch, ignore_errors=True)
         return Result(self.run, self.seed, tuple(history), final.state, test)
 
-    def _begin(self, shard_size: int) -> _Work:
-        self.held = None
-        return _Work(self.loop.tasks, payload={"shard_size": shard_size, **self._save()})
+    def _begin(self, shard_size: int) -> Work:
+        self.replica.held = None
+        return Work(self.loop.tasks, payload={"shard_size": shard_size, **self._save()})
 
     def _starter(self, begun: Mapping[str, Any]) -> Round:
         metrics = self._measure(0, begun["state"], "dev")
@@ -121,8 +110,8 @@ class Turns:
 
     def _turn(self, history: Sequence[Round]) -> Round:
         index, kept = len(history), [r for r in history if r.kept][-1]
-        self._each_shard(index, "propose", lambda shard, ctx: self._propose(kept, shard, ctx))
-        self._each_shard(index, "judge", self._judge)
+        self._each_shard(index, "propose", kept.state)
+        self._each_shard(index, "judge", kept.state)
         selected = self._unit(index, "select", self._select)
         lessons = Lessons(
             tuple(self.store.preferences(self.run, index)),
@@ -165,57 +154,27 @@ class Turns:
             this = replace(this, kept=False, reason=reason, notes=notes)
         return self._close(replace(this, state=learned["state"] if this.kept else kept.state))
 
-    def _propose(self, kept: Round, shard: int, ctx: Context) -> _Work:
-        tasks = self.shards[shard]
-        self._hold(kept.state)
-        blank = [replace(task, reference=None) for task in tasks]
-        found = self.loop.propose.propose(self.loop.policy, blank, ctx)
-        known, ids = {task.id for task in tasks}, set[str]()
-        for candidate in found:
-            if candidate.task not in known:
-                raise ValueError(f"a candidate is for {candidate.task!r}, no task of its shard")
-            if candidate.id in ids or not candidate.id:
-                raise ValueError(f"candidate id {candidate.id!r} is empty or comes twice")
-            ids.add(candidate.id)
-        # By task, so that the pool's order does not depend on how tasks were cut into shards.
-        found = sorted(found, key=lambda candidate: self.order[candidate.task])
-        return _Work([replace(candidate, round=ctx.round) for candidate in found])
-
-    def _judge(self, shard: int, ctx: Context) -> _Work:
-        pool = self.store.candidates(self.run, ctx.round, shard)
-        scores: dict[str, dict[str, float]] = {c.id: dict(c.scores) for c in pool}
-        for judge in self.judges:
-            said = judge.judge(self.train, pool, ctx)
-            if len(said) != len(pool):
-                raise ValueError(f"{len(pool)} candidates were judged, {len(said)} scores came")
-            for candidate, new in zip(pool, said, strict=True):
-                both = scores[candidate.id].keys() & new.keys()
-                if both:
-                    raise ValueError(f"two judges give a score named {min(both)!r}")
-                scores[candidate.id].update(new)
-        return _Work(scores=scores)
-
-    def _select(self, ctx: Context) -> _Work:
+    def _select(self, ctx: Context) -> Work:
         pool = [c for c in self.store.candidates(self.run) if c.round <= ctx.round]
-        lessons = self.loop.select.select(self.train, pool, ctx)
+        lessons = self.loop.select.select(self.replica.train, pool, ctx)
         records: list[Record] = [replace(p, round=ctx.round) for p in lessons.preferences]
         records += [replace(d, round=ctx.round) for d in lessons.demonstrations]
         mine = [c for c in pool if c.round == ctx.round]
         self._track(ctx.round, "pool", _means(mine) | {"size": len(pool)})
-        return _Work(records, payload={"notes": lessons.notes} if lessons.notes else None)
+        return Work(records, payload={"notes": lessons.notes} if lessons.notes else None)
 
-    def _learn(self, kept: Round, lessons: Lessons, ctx: Context) -> _Work:
-        self._hold(kept.state)
-        self.held = None
+    def _learn(self, kept: Round, lessons: Lessons, ctx: Context) -> Work:
+        self.replica.hold(kept.state)
+        self.replica.held = None
         values = dict(self.loop.learn.learn(self.loop.policy, lessons, ctx))
         self._track(ctx.round, "learn", values)
-        return _Work(payload={"values": values, **self._save()})
+        return Work(payload={"values": values, **self._save()})
 
     def _measure(self, round: int, state: str, split: Split, shard: int = 0) -> tuple[Metric, ...]:
         tasks = [task for task in self.loop.tasks if task.split == split]
 
-        def work(ctx: Context) -> _Work:
-            self._hold(state)
+        def work(ctx: Context) -> Work:
+            self.replica.hold(state)
             found = [
                 replace(metric, round=round, split=split)
                 for measure in self.measures
@@ -225,7 +184,7 @@ class Turns:
             if len(set(names)) < len(names):
                 raise ValueError(f"two metrics share a name: {', '.join(names)}")
             self._track(round, split, {metric.name: metric.value for metric in found})
-            return _Work(found)
+            return Work(found)
 
         stage = "measure" if split == "dev" else split
         self._unit(round, stage, work, shard)
@@ -244,19 +203,35 @@ class Turns:
         """Store a round as finished, and return it as the store gives it back."""
         units = self.store.units(self.run, this.index)
         this = replace(this, seconds=sum(unit.seconds for unit in units.values()))
-        self._unit(this.index, "gate", lambda _: _Work([this, *records]))
+        self._unit(this.index, "gate", lambda _: Work([this, *records]))
         return self.store.rounds(self.run)[-1]
 
-    def _each_shard(self, round: int, stage: str, work: Callable[[int, Context], _Work]) -> None:
+    def _each_shard(self, round: int, stage: Literal["propose", "judge"], state: str) -> None:
         done = self.store.units(self.run, round, stage)
         what = f"round {round} {stage}"
-        for shard in range(len(self.shards)):
-            if (stage, shard) not in done:
-                self._do(round, stage, partial(work, shard), shard)
-            self.progress(shard + 1, len(self.shards), what)
+        left = [n for n in range(len(self.shards)) if (stage, n) not in done]
+        ready = len(self.shards) - len(left)
+
+        def shards() -> Iterator[Shard]:
+            for number in left:  # one by one: a pool is read when it is needed
+                judging = stage == "judge"
+                pool = self.store.candidates(self.run, round, number) if judging else []
+                yield Shard(stage, round, number, self.shards[number], state, tuple(pool))
+
+        if self.executor is not None and left:
+            for shard, work, seconds in self.executor.map(shards()):
+                self._commit(round, stage, shard.number, work, seconds)
+                ready += 1
+                self.progress(ready, len(self.shards), what)
+            return
+        self.progress(ready, len(self.shards), what)
+        for shard in shards():
+            self._do(round, stage, partial(self.replica.do, shard), shard.number)
+            ready += 1
+            self.progress(ready, len(self.shards), what)
 
     def _unit(
-        self, round: int, stage: str, work: Callable[[Context], _Work], shard: int = 0
+        self, round: int, stage: str, work: Callable[[Context], Work], shard: int = 0
     ) -> Mapping[str, Any]:
         """The payload of a unit, which is done now if it was not before."""
         if (stage, shard) not in self.store.units(self.run, round, stage):
@@ -264,10 +239,9 @@ class Turns:
         payload: Mapping[str, Any] = self.store.units(self.run, round, stage)[stage, shard].payload
         return payload
 
-    def _do(self, round: int, stage: str, work: Callable[[Context], _Work], shard: int) -> None:
+    def _do(self, round: int, stage: str, work: Callable[[Context], Work], shard: int) -> None:
         began = time.monotonic()
-        workdir = self.scratch / f"{round:03d}-{stage}-{shard:05d}"
-        workdir.mkdir(parents=True, exist_ok=True)
+        folder = workdir(self.scratch, round, stage, shard)
         left = work(
             Context(
                 seed=self.seed,
@@ -275,12 +249,14 @@ class Turns:
                 artifacts=self.store.artifacts,
                 tracker=self.tracker,
                 progress=self.progress,
-                workdir=workdir,
+                workdir=folder,
             )
         )
-        seconds = time.monotonic() - began
+        self._commit(round, stage, shard, left, time.monotonic() - began)
+
+    def _commit(self, round: int, stage: str, shard: int, left: Work, seconds: float) -> None:
         self.lease.commit(round, stage, shard, left.records, left.scores, left.payload, seconds)
-        shutil.rmtree(workdir, ignore_errors=True)
+        shutil.rmtree(workdir(self.scratch, round, stage, shard), ignore_errors=True)
 
     def _save(self) -> dict[str, str]:
         """Save the policy as an artifact, and go on with what was saved."""
@@ -290,25 +266,12 @@ class Turns:
             target.mkdir()
             policy.save(target)
             state = self.store.artifacts.put_folder(target, move=True)
-        self._hold(state)
-        self.prints[state] = policy.fingerprint()
-        return {"state": state, "fingerprint": self.prints[state]}
-
-    def _hold(self, state: str) -> None:
-        """Make the policy what was saved as ``state``."""
-        if self.held != state:
-            self.held = None
-            self.loop.policy.restore(self.store.artifacts.path(state))
-            if self.prints.get(state) not in (None, self.loop.policy.fingerprint()):
-                raise RuntimeError(f"the policy does not come back as it was saved in {state}")
-            self.held = state
+        self.replica.hold(state)
+        self.replica.prints[state] = policy.fingerprint()
+        return {"state": state, "fingerprint": self.replica.prints[state]}
 
     def _track(self, round: int, where: str, values: Mapping[str, float]) -> None:
         self.tracker.log({f"{where}/{name}": value for name, value in values.items()}, round)
-
-
-def _several(one: T | Sequence[T]) -> Sequence[T]:
-    return one if isinstance(one, Sequence) else [one]
 
 
 def _means(pool: Sequence[Candidate]) -> dict[str, float]:

@@ -11,6 +11,7 @@ from common.commands import Output
 from common.errors import UserError
 
 if TYPE_CHECKING:
+    from common.commands.hands import Hands
     from common.distributed import Team
     from common.loop import Loop, Result
     from common.records import Round
@@ -30,10 +31,12 @@ def execute(
     *,
     help_to_learn: Callable[[Team], None],
     until: Until | None = None,
+    hands: Hands | None = None,
 ) -> Result:
     """Run or continue ``run``, over all processes of a launcher.
 
-    ``build`` makes the loop in the main process; the others ``help_to_learn`` until it has ended.
+    ``build`` makes the loop in the main process, and in each worker of ``hands``; the other
+    processes of the launcher ``help_to_learn`` until the run has ended.
     """
     from common.distributed import Team, Together, world
     from common.store import Store
@@ -46,6 +49,7 @@ def execute(
     loop = build()  # a mistake in it leaves no run that could be resumed
     store = Store()
     out.run = run
+    executor = hands.start(build, store.home, run, seed) if hands else None
     if team:
         loop.learn = Together(loop.learn, team)
     try:
@@ -59,8 +63,11 @@ def execute(
             until=until,
             tracker=tracker("tensorboard", run, store.folder(run)),
             progress=out.progress(),
+            executor=executor,
         )
     finally:
+        if executor is not None:
+            executor.close()
         if isinstance(loop.learn, Together):
             loop.learn.dismiss()
 

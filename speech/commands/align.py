@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from common.commands import Output
+from common.commands.hands import Hands
 from common.errors import UserError
 from common.settings import override
 from speech.align import RECIPES, AlignConfig, Pairs, Strategy
@@ -63,6 +64,7 @@ class Align:
     """Name of the run; made from the recipe, the seed and the time by default."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Any other setting of the recipe, as in --set beta=0.2 --set samples=8."""
+    hands: tyro.conf.OmitArgPrefixes[Hands] = field(default_factory=Hands)
 
     def run(self, out: Output) -> dict[str, Any]:
         if self.recipe not in RECIPES:
@@ -73,17 +75,24 @@ class Align:
         chosen = {k: v for k, v in given.items() if v is not None}
         config = replace(override(RECIPES[self.recipe](), self.set), **chosen)  # type: ignore[arg-type]
         run = self.name or f"align-{self.recipe}-{self.seed}-{time.strftime('%m%d-%H%M%S')}"
-        return align(config, self.recipe, run, self.seed, out)
+        return align(config, self.recipe, run, self.seed, out, self.hands)
 
 
-def align(config: AlignConfig, recipe: str, run: str, seed: int, out: Output) -> dict[str, Any]:
+def align(
+    config: AlignConfig,
+    recipe: str,
+    run: str,
+    seed: int,
+    out: Output,
+    hands: Hands | None = None,
+) -> dict[str, Any]:
     """Run or continue ``run`` and return the JSON of the command."""
     from common.commands import outcome
     from common.commands.runs import find
     from common.store import Store
     from speech.commands.gap import keep
 
-    result = execute(config, recipe, run, seed, out)
+    result = execute(config, recipe, run, seed, out, hands=hands)
     told = outcome.facts(result, NAMES)
     outcome.table(out, told, COLUMNS)
     outcome.verdict(out, result, "wer", "WER", "texts")
@@ -93,7 +102,13 @@ def align(config: AlignConfig, recipe: str, run: str, seed: int, out: Output) ->
 
 
 def execute(
-    config: AlignConfig, recipe: str, run: str, seed: int, out: Output, memo: Memo | None = None
+    config: AlignConfig,
+    recipe: str,
+    run: str,
+    seed: int,
+    out: Output,
+    memo: Memo | None = None,
+    hands: Hands | None = None,
 ) -> Result:
     """Run or continue ``run``, over all processes; ``memo`` remembers what other runs did."""
     from common.commands import outcome
@@ -108,6 +123,7 @@ def execute(
         asdict(config),
         out,
         help_to_learn=lambda team: helper(config, team),
+        hands=hands,
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from common.commands import Output
+from common.commands.hands import Hands
 from text.improve import RECIPES, ImproveConfig
 
 if TYPE_CHECKING:
@@ -57,12 +58,14 @@ class Improve:
     """What lessons come from: answers (checked against references, the default), or
     answer-selection:FOLDER, a ranker of `upspiral text pretrain tune --task as2`."""
 
+    hands: tyro.conf.OmitArgPrefixes[Hands] = field(default_factory=Hands)
+
     def run(self, out: Output) -> dict[str, Any]:
         config = self.config()
         method = config.method.replace(":", "-")
         stamp = time.strftime("%m%d-%H%M%S")
         run = self.name or f"{method}-{self.recipe}-{self.seed}-{stamp}"
-        return improve(config, self.recipe, run, self.seed, out)
+        return improve(config, self.recipe, run, self.seed, out, self.hands)
 
     def config(self) -> ImproveConfig:
         """The recipe with what was given.
@@ -92,12 +95,19 @@ def recipe(name: str) -> ImproveConfig:
     return RECIPES[name]()
 
 
-def improve(config: ImproveConfig, recipe: str, run: str, seed: int, out: Output) -> dict[str, Any]:
+def improve(
+    config: ImproveConfig,
+    recipe: str,
+    run: str,
+    seed: int,
+    out: Output,
+    hands: Hands | None = None,
+) -> dict[str, Any]:
     """Run or continue ``run`` and return the JSON of the command."""
     from common import budget
     from common.commands import outcome
 
-    result = execute(config, recipe, run, seed, out)
+    result = execute(config, recipe, run, seed, out, hands=hands)
     told = outcome.facts(result)
     outcome.table(out, told, COLUMNS)
     outcome.verdict(out, result, "accuracy", "accuracy", "questions")
@@ -113,7 +123,13 @@ def improve(config: ImproveConfig, recipe: str, run: str, seed: int, out: Output
 
 
 def execute(
-    config: ImproveConfig, recipe: str, run: str, seed: int, out: Output, memo: Memo | None = None
+    config: ImproveConfig,
+    recipe: str,
+    run: str,
+    seed: int,
+    out: Output,
+    memo: Memo | None = None,
+    hands: Hands | None = None,
 ) -> Result:
     """Run or continue ``run``, over all processes; ``memo`` remembers what other runs did."""
     from common.budget import Budget
@@ -130,6 +146,7 @@ def execute(
         out,
         help_to_learn=lambda team: helper(config, team),
         until=Budget(config.budget_tokens) if config.budget_tokens else None,
+        hands=hands,
     )
 
 
