@@ -28,6 +28,7 @@ OWN = {
     "meta-rewarding": ["judgements=2", "judge_tokens=12"],
     "pit": ["iterations=1", "rollouts=8", "steps=1"],
     "language-imbalance": ["answers=3"],
+    "sra-mcts": ["iterations=2", "branch=2"],
 }
 SHOWS = {
     "dive": "outliers",
@@ -37,8 +38,9 @@ SHOWS = {
     "sharpening-dpo": "log_coverage",
     "meta-rewarding": "judge_training",
     "language-imbalance": "off_target",
+    "sra-mcts": "tasks_with_lessons",
 }
-WEAK = ("smart", "meta-rewarding", "language-imbalance")
+WEAK = ("smart", "meta-rewarding", "language-imbalance", "sra-mcts")
 """What they ask for is beyond a model of 14 words, so there may be nothing to learn."""
 
 
@@ -71,6 +73,8 @@ def test_it_runs_and_says_what_it_did(
     if name == "language-imbalance":
         pytest.importorskip("lingua")
         work = bilingual(home)
+    if name == "sra-mcts":
+        work = "code-basics"
     code, told, said = upspiral(
         monkeypatch, "improve", "--recipe", "tiny", "--method", name, "--model",
         str(checkpoint(home / "model")), "--task", work, "--name", "m", "--rounds", "1",
