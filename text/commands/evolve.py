@@ -94,7 +94,7 @@ class Evolve:
     without: tuple[str, ...] = ()
     """Ablations: thinking, errors (error handling), code (run_code), llm (call_llm)."""
     budget_tokens: int = 0
-    """Tokens of all models after which the run ends; 0: no limit."""
+    """Tokens of all models after which the run ends; 0: no limit. The test comes on top."""
     budget_usd: float = 0.0
     """Dollars after which it ends, by the prices."""
     prices: tuple[float, float] = (0.0, 0.0)
