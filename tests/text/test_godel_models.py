@@ -156,6 +156,9 @@ def test_environments_keep_their_answers_and_share_no_question() -> None:
         if name == "arithmetic":
             assert made.score(first, f"so The answer is {first.reference}.") == 1.0
             assert made.score(first, "no number") == 0.0
+    code = environments.load("code-basics", 2, 2)
+    assert "a Python program" in code.about
+    assert code.score(code.validation[0], "    return None") == 0.0
     with pytest.raises(UserError, match="0 validation"):
         environments.load("logic", 0, 0)
 
