@@ -19,6 +19,7 @@ import json
 import os
 import select
 import socket
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,6 +59,7 @@ class Session:
         self.limits = limits or Limits()
         self._held = bytearray()
         self._ended: str | None = None
+        self._ending = threading.Lock()
         self.folder = job.place()
         self._channel, theirs = socket.socketpair()
         try:
@@ -140,18 +142,18 @@ class Session:
             raise EndedError(self._ended)
 
     def _end(self, why: str) -> EndedError:
-        """End it; without a ``why`` of ours the keeper may know one."""
-        if self._ended is not None:
+        """End it; without a ``why`` of ours the keeper may know one. From any thread."""
+        with self._ending:
+            if self._ended is None:
+                try:
+                    if not why:
+                        why = self._told()
+                finally:
+                    self._ended = why or "it ended"
+                    self._channel.close()
+                    self._job.close()
+                    self._remove()
             return EndedError(self._ended)
-        try:
-            if not why:
-                why = self._told()
-        finally:
-            self._ended = why or "it ended"
-            self._channel.close()
-            self._job.close()
-            self._remove()
-        return EndedError(self._ended)
 
     def _told(self) -> str:
         """What the keeper says of a job that has closed its channel, as :attr:`Ran.why` would."""

@@ -12,7 +12,7 @@ from text.godel.environment import Environment
 from text.godel.models import Scripted
 from text.godel.workshop import Rules, Workshop
 
-QUICK = Rules(max_drop=0.5, seconds=0.4)
+QUICK = Rules(max_drop=0.5, seconds=1.0)
 MARK = "pine" + "apple"
 """What answers begin with, for code that looks for them."""
 

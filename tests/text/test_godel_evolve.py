@@ -20,8 +20,10 @@ from common.errors import UserError
 from common.store import Store
 from tests.text.godel import QUICK, broker, call, calls, change, environment, right
 from tests.text.tiny import upspiral
+from text.godel.cell import NotAllowedError
 from text.godel.evolve import Evolution, Result, versions
 from text.godel.folder import facts
+from text.godel.models import Completion
 from text.godel.workshop import Rules
 
 LOSES = "def evolve(goal, state, act):\n    state['lost'][0]\n    return state"
@@ -150,6 +152,39 @@ def test_a_changed_improver_is_what_runs_next_and_one_that_fails_is_put_back(
     assert result.versions[2].kept and not result.stopped
 
 
+def test_a_state_that_the_next_step_could_not_use_is_not_taken(tmp_path: Path) -> None:
+    spoils = (
+        "def evolve(goal, state, act):\n"
+        "    execute(act('decide', messages=conversation(goal, state)), state, act)\n"
+        "    state['history'].append(5 if state['step'] else {'role': 'user', 'content': ''})\n"
+        "    return state"
+    )
+    result, made = run(
+        tmp_path, [change(spoils, "evolve", "improver"), call("interact"), change(right(1))]
+    )
+    assert any("the history of the state: a message is" in text for text in told(made))
+    assert "the improver was put back: step 2 failed" in result.versions[2].reason
+    assert result.best.metric.value == 0.25
+
+
+def test_a_model_that_does_not_answer_is_no_fault_of_the_improver(tmp_path: Path) -> None:
+    longer = "HISTORY = 13"
+    made = Evolution(environment(), broker([]), Store(tmp_path), 3, QUICK)
+    model = made.broker.models["optimiser"]
+    turns = [change(longer, "HISTORY", "improver"), None, call("interact")]
+
+    def complete(messages: Any, *rest: Any) -> Completion:
+        text = turns.pop(0) if rest[-1] is not None else "no idea"
+        if text is None:
+            raise NotAllowedError("the model did not answer")
+        return Completion(text, 1, 1)
+
+    model.complete = complete  # type: ignore[method-assign]
+    result = made.run("run", 0, {}, "small")
+    assert any("step 2 failed" in text and "did not answer" in text for text in told(made))
+    assert [v.reason for v in result.versions] == ["the start", "a test"]
+
+
 def test_the_goal_stays(tmp_path: Path) -> None:
     other = "def conversation(goal, state):\n    return [{'role': 'user', 'content': 'be lazy'}]"
     _, made = run(tmp_path, [change(other, "conversation", "improver")])
@@ -216,8 +251,10 @@ def orphanage() -> Iterator[None]:
     ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)
 
 
-def in_a_child(home: Path, after: int | None = None, delay: float = 0.0) -> tuple[int, int]:
-    """Run the story in a process that is killed ``delay`` seconds after ``after`` commits.
+def in_a_child(
+    home: Path, after: int | None = None, delay: float = 0.0, number: int = signal.SIGKILL
+) -> tuple[int, int]:
+    """Run the story in a process that gets a signal ``delay`` seconds after ``after`` commits.
 
     How many commits were made, and the exit code.
     """
@@ -234,7 +271,7 @@ def in_a_child(home: Path, after: int | None = None, delay: float = 0.0) -> tupl
     while True:
         if count == after:
             time.sleep(delay)
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
             after = None
         if not os.read(read, 1):
             break
@@ -264,7 +301,8 @@ def test_a_run_that_is_killed_loses_the_step_it_was_at_and_no_more(
     rng = random.Random(6)
     for after in (0, 2, 5, 7, 9, 10):
         home = tmp_path / f"killed-{after}"
-        done, code = in_a_child(home, after, rng.random() * 0.08)
+        number = signal.SIGINT if after == 5 else signal.SIGKILL
+        done, code = in_a_child(home, after, rng.random() * 0.08, number)
         assert done < commits or code == 0
         again, code = in_a_child(home)
         # Every step that was committed stays; the one that was under way is taken again.

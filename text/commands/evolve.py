@@ -31,26 +31,29 @@ class EvolveConfig:
     budget_tokens: int = 0
     budget_usd: float = 0.0
     prices: tuple[float, float] = (0.0, 0.0)
-    solver_prices: tuple[float, float] = (0.0, 0.0)
+    solver_prices: tuple[float, float] | None = None
+    max_tokens: int = 2048
     concurrency: int = 4
     out: str = "agent"
 
     def __post_init__(self) -> None:
         from text.godel.workshop import SWITCHES
 
-        if self.iterations < 1 or min(self.validation, self.test) < 2 or self.concurrency < 1:
+        least = min(self.iterations, self.concurrency, self.max_tokens)
+        if least < 1 or min(self.validation, self.test) < 2:
             raise UserError(
                 f"{self.iterations} steps on {self.validation} and {self.test} questions",
-                "ask for 1 step, 2 questions each and a concurrency of 1, or more",
+                "ask for 1 step, 2 questions of each, and 1 token at a time, or more",
             )
         if not 0 <= self.max_drop <= 1 or not self.seconds > 0:
             raise UserError(
                 f"--max-drop {self.max_drop:g} --seconds {self.seconds:g}",
                 "give a drop from 0 to 1 and more than 0 seconds",
             )
-        if min(self.budget_tokens, self.budget_usd, *self.prices, *self.solver_prices) < 0:
+        prices = (*self.prices, *(self.solver_prices or ()))
+        if min(self.budget_tokens, self.budget_usd, *prices) < 0:
             raise UserError("a budget or a price is below 0", "give 0 for none")
-        if self.budget_usd and not any((*self.prices, *self.solver_prices)):
+        if self.budget_usd and not any(prices):
             raise UserError(
                 "--budget-usd without prices",
                 "give --prices READ WRITTEN, dollars a million tokens",
@@ -91,13 +94,15 @@ class Evolve:
     without: tuple[str, ...] = ()
     """Ablations: thinking, errors (error handling), code (run_code), llm (call_llm)."""
     budget_tokens: int = 0
-    """Tokens of all models after which the run ends; 0: no limit."""
+    """Tokens of all models after which the run ends; 0: no limit. The test comes on top."""
     budget_usd: float = 0.0
     """Dollars after which it ends, by the prices."""
     prices: tuple[float, float] = (0.0, 0.0)
     """Of the model: dollars for a million tokens read, and written."""
-    solver_prices: tuple[float, float] = (0.0, 0.0)
-    """Of the solver."""
+    solver_prices: tuple[float, float] | None = None
+    """Of the solver, if it is another model."""
+    max_tokens: int = 2048
+    """Of one answer of a model."""
     concurrency: int = 4
     """Questions that a served solver answers at a time."""
     out: Path = Path("agent")
@@ -150,8 +155,9 @@ def evolve(config: EvolveConfig, run: str, out: Output) -> dict[str, Any]:
     solver = optimiser
     if config.solver is not None:
         solver = models.load(config.solver, config.base_url, config.concurrency)
-    budget = Budget(config.budget_tokens, config.budget_usd, config.prices,
-                    config.solver_prices if config.solver else config.prices)  # fmt: skip
+    budget = Budget(
+        config.budget_tokens, config.budget_usd, config.prices, config.solver_prices
+    )  # fmt: skip
     place = Path(config.out)
     history: list[Any] = []
 
@@ -162,7 +168,7 @@ def evolve(config: EvolveConfig, run: str, out: Output) -> dict[str, Any]:
     out.run = run
     result = Evolution(
         task,
-        Broker(optimiser, solver, budget),
+        Broker(optimiser, solver, budget, config.max_tokens),
         Store(),
         config.iterations,
         Rules(config.max_drop, config.seconds, config.without),

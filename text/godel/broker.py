@@ -31,7 +31,8 @@ class Budget:
     usd: float = 0.0
     prices: tuple[float, float] = (0.0, 0.0)
     """Of the optimiser, read and written."""
-    solver_prices: tuple[float, float] = (0.0, 0.0)
+    solver_prices: tuple[float, float] | None = None
+    """Of the solver; the same by default."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,13 @@ class Broker:
 
     def decide(self, messages: Any) -> str:
         """What the optimiser wants to do next."""
-        text = self._ask("optimiser", _messages(messages), 1.0, self.turn)
+        text = self._ask("optimiser", checked_messages(messages), 1.0, self.turn)
         self.turn += 1
         return text
 
     def ask(self, role: Role, prompt: Any, temperature: Any = 0.0) -> str:
         """An answer to a prompt or to messages."""
-        checked = _messages(prompt)
+        checked = checked_messages(prompt)
         if not isinstance(temperature, int | float) or not 0 <= temperature <= 2:
             raise NotAllowedError("temperature must be a number from 0 to 2")
         name = f"{role == 'optimiser'}{key(checked)}"
@@ -111,7 +112,9 @@ class Broker:
         if role != "test" and (why := self.exhausted):
             raise NotAllowedError(why)
         got = self.models[role].complete(messages, temperature, self.max_tokens, turn)
-        prices = self.budget.prices if role == "optimiser" else self.budget.solver_prices
+        prices = self.budget.prices
+        if role != "optimiser" and self.budget.solver_prices is not None:
+            prices = self.budget.solver_prices
         usd = (got.prompt_tokens * prices[0] + got.completion_tokens * prices[1]) / 1e6
         with self._lock:
             now = self.spent[role]
@@ -136,7 +139,7 @@ class Broker:
         self.spent = {role: Spent(**state[role]) for role in ROLES}
 
 
-def _messages(given: Any) -> list[Message]:
+def checked_messages(given: Any) -> list[Message]:
     """Messages, or a prompt as one, checked: they were made by code that nobody trusts."""
     if isinstance(given, str):
         given = [{"role": "user", "content": given}]

@@ -21,6 +21,7 @@ FORMS = {
     "choice": "the letter of the right choice",
     "boolean": "true or false",
     "expression": "an expression",
+    "code": "a Python program",
     "text": "as short as it can be said",
     "span": "words or a number, as short as they can be said",
 }
@@ -74,6 +75,10 @@ def load(name: str, validation: int, test: int, seed: int = 0) -> Environment:
 def score(task: Task, output: str) -> float:
     """From 0 to 1, how right the answer is that ``output`` gives."""
     kind = kind_of(task)
+    if kind == "code":
+        from text.programs import answer_of
+
+        return float(correct(task, answer_of(output, task)))
     answer = flexible(output, kind, task.language)
     if answer is None and kind in ("text", "span") and len(output) < 200:
         answer = output

@@ -37,7 +37,7 @@ from common.lease import Lease
 from common.records import Metric, Round, Split, identity
 from common.stages import Progress
 from common.store import Store
-from text.godel.broker import ROLES, Broker, Spent
+from text.godel.broker import MESSAGES, ROLES, Broker, Spent, checked_messages
 from text.godel.cell import Cell, NotAllowedError
 from text.godel.environment import Environment
 from text.godel.models import RecordingEndedError
@@ -65,6 +65,14 @@ class Result:
     """Calls, tokens and dollars by role: optimiser, solver, test."""
 
 
+@dataclass
+class _Said:
+    """What the optimiser was asked for in a step, and whether it failed to answer."""
+
+    decisions: int = 0
+    unanswered: bool = False
+
+
 class Evolution:
     """One run: ``steps`` steps, then the test."""
 
@@ -83,7 +91,7 @@ class Evolution:
         self.progress = progress or (lambda *_: None)
         self.kept = kept or (lambda _: None)
         """Called after every step that was committed."""
-        self.workshop = Workshop(environment, broker, rules)
+        self.workshop = Workshop(environment, broker, rules, progress=self.progress)
         self.mind = Cell()
         self.agent: dict[str, Any] = {}
         """The improver's own state, with the conversation."""
@@ -153,15 +161,12 @@ class Evolution:
         state = {**self.agent, "step": step, "status": self._status(step)}
         state["switches"] = workshop.switches()
         request = {"do": "evolve", "improver": improver, "goal": self.goal, "state": state}
-        decided = [0]
-        ended = self.mind.turn(request, self._serve(decided), self.rules.seconds)
-        problem = ended.error
+        said = _Said()
+        ended = self.mind.turn(request, self._serve(said), self.rules.seconds)
+        new = (ended.final or {}).get("state")
+        problem = ended.error or unsound(new)
         if not problem:
-            new = (ended.final or {}).get("state")
-            if not isinstance(new, dict) or len(json.dumps(new)) > STATE:
-                problem = f"the state must be an object of at most {STATE} characters"
-            else:
-                self.agent = new
+            self.agent = dict(new or {})
         try:
             workshop.settle()
         except NotAllowedError as error:
@@ -170,23 +175,26 @@ class Evolution:
             self.stopped = self.broker.exhausted
         elif problem:
             self._tell(f"error: step {step} failed: {problem}")
-            if workshop.current.source.improver == improver != self.proven:
+            if workshop.current.source.improver == improver != self.proven and not said.unanswered:
                 workshop.restore(self.proven, f"step {step} failed: {last_line(problem)}")
                 self._tell("the improver of the last step that worked was put back")
-        elif decided[0]:
+        elif said.decisions:
             self.proven = improver
         self._commit(lease, step, began)
 
-    def _serve(self, decided: list[int]) -> Callable[[str, Mapping[str, Any]], Any]:
+    def _serve(self, said: _Said) -> Callable[[str, Mapping[str, Any]], Any]:
         """The actions by name, each with its arguments checked."""
         workshop, off = self.workshop, self._off()
 
         def decide(messages: Any) -> str:
             says_goal(messages, self.goal)
-            decided[0] += 1
-            if decided[0] > DECISIONS:
+            said.decisions += 1
+            if said.decisions > DECISIONS:
                 raise NotAllowedError(f"a step has {DECISIONS} decisions")
-            return self.broker.decide(messages)
+            said.unanswered = True
+            reply = self.broker.decide(messages)
+            said.unanswered = False
+            return reply
 
         def call_llm(prompt: Any) -> str:
             return self.broker.ask("optimiser", prompt)
@@ -328,6 +336,18 @@ class Evolution:
         by_version = {m.round: m for m in self.store.metrics(lease.run, "test")}
         self.kept(self)
         return {"start": by_version[0], "best": by_version[best.index]}
+
+
+def unsound(state: Any) -> str:
+    """Why a state that an improver gives cannot be handed to the next step; "" if it can."""
+    if not isinstance(state, dict) or len(json.dumps(state)) > STATE:
+        return f"the state must be an object of at most {STATE} characters"
+    try:
+        if state.get("history"):
+            checked_messages(state["history"][-MESSAGES:])
+    except NotAllowedError as error:
+        return f"the history of the state: {error}"
+    return ""
 
 
 def versions(store: Store, run: str) -> list[Version]:

@@ -11,12 +11,15 @@ have one (paper: in 92 of 100 trials).
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 from common.records import Metric, identity
+from common.stages import Progress
 from text.godel.broker import Broker, Role
 from text.godel.cell import Cell, Ended, NotAllowedError
 from text.godel.environment import Environment, scored
@@ -80,9 +83,11 @@ class Workshop:
         broker: Broker,
         rules: Rules = Rules(),
         lab: Cell | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.environment, self.broker, self.rules = environment, broker, rules
         self.lab = lab or Cell()
+        self.progress = progress or (lambda *_: None)
         self.made: list[Version] = []
         """Versions since somebody last took them away."""
         self.count = 0
@@ -298,16 +303,24 @@ class Workshop:
         return "\n\n".join(lines)
 
     def _answers(self, policy: str, questions: Sequence[str], role: Role) -> Ended:
-        """Have a policy answer questions."""
+        """Have a policy answer questions; most policies ask a model once for each."""
+        asked, total, lock = count(1), len(questions), threading.Lock()
+        what = "test questions" if role == "test" else f"step {self.step} questions"
 
         def serve(name: str, arguments: Mapping[str, Any]) -> Any:
             if name != "ask":
                 raise NotAllowedError(f"a policy cannot {name}")
+            with lock:
+                self.progress(min(next(asked), total - 1), total, what)
             return self.broker.ask(role, arguments.get("prompt"), arguments.get("temperature", 0.0))
 
         width = self.broker.models[role].width
         request = {"do": "solve", "policy": policy, "questions": list(questions), "width": width}
-        return self.lab.turn(request, serve, self.rules.seconds)
+        try:
+            return self.lab.turn(request, serve, self.rules.seconds)
+        finally:
+            if next(asked) > 1:
+                self.progress(total, total, what)
 
 
 def last_line(error: str) -> str:
