@@ -48,9 +48,12 @@ def golden_judge(
     tasks: Sequence[Task],
     sample: Sample,
     progress: Progress,
+    around: Sequence[object] = (),
     training: WaveTraining | None = None,
 ) -> WaveReward:
     """The judge, fitted on the ``tasks`` that have a recording, or as it was fitted before.
+
+    ``around`` names what makes the policy audible: with another codec or NAR it is another judge.
 
     Raises:
         UserError: fewer than two texts with a recording.
@@ -59,7 +62,7 @@ def golden_judge(
     sample = replace(sample, n=SAMPLES)
     mine = [task for task in tasks if golden.utterances.get(task.id)]
     name = identity(policy.fingerprint(), [t.id for t in mine], asdict(sample), asdict(how),
-                    asdict(SMPCONV), type(golden.speaker).__name__)  # fmt: skip
+                    asdict(SMPCONV), [*around])  # fmt: skip
     folder = home() / "judges" / f"smpconv-{name}"
     if not (folder / FIT).exists():
         _fit(policy, golden, mine, sample, how, folder, progress)
@@ -111,7 +114,7 @@ def _fit(
     means = {task: float(np.mean(values)) for task, values in right.items()}
     shown = paired_interval(dict.fromkeys(means, 0.0), means)
     reward.save(folder)
-    told = {**figures, "accuracy": shown.mean, "low": shown.low, "texts": shown.n}
+    told = {**figures, "accuracy": shown.mean, "low": max(0.0, shown.low), "texts": shown.n}
     partial = folder / "fit.partial"
     partial.write_text(json.dumps(told) + "\n", encoding="utf-8")
     partial.replace(folder / FIT)

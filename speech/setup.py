@@ -263,7 +263,8 @@ def build(config: AlignConfig, memo: Memo | None = None) -> Loop:
         )
     sample = sampler(config)
     if "reward" in objectives:
-        reward.append(golden_judge(policy, golden, train, sample, progress()))
+        with_what = [config.codec, config.nar, config.corpus]
+        reward.append(golden_judge(policy, golden, train, sample, progress(), with_what))
     evaluate = judges(corpus, voices)
     guards = [name for name in ("similarity", "dnsmos") if any(name in j.names for j in evaluate)]
     propose: Proposer = Speak(speaker, sample) if reward else sample
@@ -275,7 +276,8 @@ def build(config: AlignConfig, memo: Memo | None = None) -> Loop:
         config.test_samples,
     )
     if memo:
-        around = [config.codec, config.nar, config.corpus, config.voice_prompts]
+        taught = [task.id for task in train] if "reward" in objectives else []
+        around = [config.codec, config.nar, config.corpus, config.voice_prompts, *taught]
         scores = [name for judge in measuring for name in judge.names]
         propose = memo.propose(propose, asdict(sample), bool(reward), around)
         measure = memo.measure(measure, asdict(sample), config.test_samples, scores, around)

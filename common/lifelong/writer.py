@@ -47,9 +47,11 @@ class LogWriter:
                         f"{folder} is a log of {there.get('metrics_columns')}", "name another one"
                     )
             else:
-                path.write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
                 text = json.dumps(dict(scenario or {}), indent=1) + "\n"
                 (folder / "scenario_info.json").write_text(text, encoding="utf-8")
+                partial = path.with_suffix(".partial")
+                partial.write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
+                partial.replace(path)  # a log is one from here on, whatever happens
         self.block, self.experience = self._last()
 
     def begin(

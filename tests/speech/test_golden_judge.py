@@ -49,7 +49,7 @@ def test_it_is_taught_before_a_run(
         ]  # fmt: skip
 
     monkeypatch.setattr(HFPolicy, "generate", broken)
-    judge = golden_judge(policy, golden, tasks, Sample(), quiet, HOW)
+    judge = golden_judge(policy, golden, tasks, Sample(), quiet, (), HOW)
     (folder,) = (home() / "judges").iterdir()
     figures = json.loads((folder / FIT).read_text())
     # Six texts, of which one is asked about and ten pairs of five are learnt from.
@@ -62,12 +62,12 @@ def test_it_is_taught_before_a_run(
     (folder / FIT).write_text(json.dumps(told))
     monkeypatch.setattr(HFPolicy, "generate", None)
     caplog.clear()
-    again = golden_judge(policy, golden, tasks, Sample(), quiet, HOW)
+    again = golden_judge(policy, golden, tasks, Sample(), quiet, (), HOW)
     assert not caplog.records or logging.WARNING not in {r.levelno for r in caplog.records}
     waves = speaker.waves([golden[u.id] for u in chosen[:2]])
     assert judge.score(waves) == again.score(waves)
     with pytest.raises(UserError, match="1 of the practised texts"):
-        golden_judge(policy, golden, tasks[:1], Sample(), quiet, HOW)
+        golden_judge(policy, golden, tasks[:1], Sample(), quiet, (), HOW)
 
 
 def test_who_ranks_with_it() -> None:
