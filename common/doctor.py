@@ -80,7 +80,7 @@ def _registry() -> Iterator[Finding]:
         path = registry.present(entry.name)
         remedy = (
             f"pip install 'upspiral[{entry.extra}]'"
-            if entry.kind == "model"
+            if entry.extra
             else f"upspiral data get {entry.name}"
         )
         yield Finding(

@@ -27,6 +27,8 @@ TASKS = (
     "logic:hops=1,distractors=0",
     "logic:hops=2,distractors=1",
     "countdown:count=3",
+    "code-basics:steps=1",
+    "code-basics:steps=2",
 )
 
 

@@ -189,6 +189,9 @@ def test_mbpp_has_the_splits_of_its_authors(tmp_path: Path) -> None:
         ("f(1) gives the sum", None),
         ("f(1) -> 19 - 5", None),
         (">>> f(1)\n    ...", None),
+        ("f({[]: 1}) -> 2", None),
+        ("f(1) -> {[]: 1}", None),
+        (f"f({'(' * 500}) -> 2", None),
     ],
 )
 def test_examples_in_docstrings(line: str, test: str | None) -> None:

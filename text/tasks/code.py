@@ -36,6 +36,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "mbpp+": ("task_id", "code", "test_list", "test"),
 }
 _GIVES = re.compile(r"\s*(?:==+>?|=+>|-+>|➞|#?\s*returns?\b|should return\b)\s*")
+NO_PYTHON = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
+"""What reading a text as Python may raise."""
 _WORDS = {"true": "True", "false": "False", "null": "None"}
 
 
@@ -140,7 +142,7 @@ def _calls(head: str, entry: str) -> Iterator[tuple[str, str]]:
             call = doc[match.start() : match.end() + end]
             try:
                 tree = ast.parse(call, mode="eval").body
-            except SyntaxError:
+            except NO_PYTHON:
                 continue
             if isinstance(tree, ast.Call) and all(map(_is_literal, tree.args)):
                 yield ast.unparse(tree), doc[match.end() + end :]
@@ -150,7 +152,7 @@ def _calls(head: str, entry: str) -> Iterator[tuple[str, str]]:
 def _is_literal(node: ast.expr) -> bool:
     try:
         ast.literal_eval(node)
-    except ValueError:
+    except NO_PYTHON:
         return False
     return True
 
@@ -162,7 +164,7 @@ def _literal(text: str) -> str | None:
     for attempt in (text, text.rstrip(".,;"), re.split(r"\s{2,}|\s#|\s*\(", text)[0]):
         try:
             value: Any = ast.literal_eval(attempt)
-        except (ValueError, SyntaxError):
+        except NO_PYTHON:
             continue
         if value is not ...:
             return repr(value)
