@@ -43,6 +43,8 @@ def _answers(store: Store, run: str) -> list[Section]:
         return []
     shown = sorted({rounds[0], rounds[-1]})
     pool = [candidate for index in shown for candidate in store.candidates(run, index)]
+    if not pool:
+        return []
     tasks = {task.id: task for task in store.tasks(run, "train")}
     first: dict[tuple[str, int], str] = {}
     for candidate in pool:
