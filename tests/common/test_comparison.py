@@ -49,7 +49,8 @@ def test_runs_of_two_methods(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.lease("unfinished").close("failed")
     for run in ("0.4-0", "0.4-1", "0.05-0", "0.05-1"):  # a figure of no single task: left out
-        store.add(run, [Metric("tail", 0.1, 0.1, 2, "test", r.index) for r in store.rounds(run)])
+        measured = {m.round for m in store.metrics(run, "test")}
+        store.add(run, [Metric("tail", 0.1, 0.1, 2, "test", number) for number in measured])
     methods = comparison.compare(
         store,
         {
