@@ -108,13 +108,13 @@ def test_it_learns_from_its_own_scores(place: Place) -> None:
     assert "self-score" in said and "independent judge" in said
     page = Path(told["report"]).read_text()
     assert "The worst feedback by self_score" in page and "Welch p" in page
-    code, found, _ = upspiral(place.patch, "feedback-quality", "dpo")
+    code, found, _ = upspiral(place.patch, "feedback-worst", "dpo")
     assert code == 0 and [t["share"] for t in found["runs"]["dpo"]["independent"]] == [
         "worst 1%", "worst 5%", "all"]  # fmt: skip
     assert found["runs"]["dpo"]["self_score"][2]["after"] == pytest.approx(
         told["test"]["final"]["self_score"]
     )
-    code, _, said = upspiral(place.patch, "feedback-quality", "sft")
+    code, _, said = upspiral(place.patch, "feedback-worst", "sft")
     assert code == 2 and "no scores" in said
 
 

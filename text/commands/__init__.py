@@ -56,10 +56,10 @@ domain = Domain(
             "upspiral text feedback synthetic --format html --out feedback.html",
             "text.commands.feedback:Feedback",
         ),
-        "feedback-quality": Command(
+        "feedback-worst": Command(
             "the worst feedback of runs of feedback-dpo, against their start",
-            "upspiral text feedback-quality last",
-            "text.commands.feedback:Quality",
+            "upspiral text feedback-worst last",
+            "text.commands.feedback:Worst",
         ),
         "persistence": Command(
             "who goes on with a change they announced, and how they wrote before it",

@@ -1,4 +1,4 @@
-"""``upspiral text feedback`` and ``feedback-quality``: feedback for peer counsellors."""
+"""``upspiral text feedback`` and ``feedback-worst``: feedback for peer counsellors."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def _newest() -> str:
 
 
 @dataclass(frozen=True)
-class Quality:
+class Worst:
     """The worst 1%, the worst 5% and all feedback of runs of feedback-dpo, each against its start.
 
     Scores are of the alternatives to test responses, by the start and by an independent judge.
