@@ -89,7 +89,8 @@ def compare(store: Store, methods: Mapping[str, Sequence[str]]) -> list[Method]:
         finals = [{m.name: m for m in test["final"]} for test in tests]
         changes = {
             metric: change([s[metric] for s in starters], [f[metric] for f in finals])
-            for metric in starters[0]
+            for metric, measured in starters[0].items()
+            if measured.items  # without values by task there is nothing to pair
         }
         rounds = tuple(tuple(store.rounds(row.run)) for row in done)
         spent = [

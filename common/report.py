@@ -45,7 +45,8 @@ class Section:
 
     ``text`` is shown line by line as it is, as source and diffs are (lines that begin with + and -
     in colour).
-    ``figures`` are SVG of the domain's own making and are not escaped; whatever else is.
+    ``figures`` are SVG of the domain's own making and are not escaped; whatever else is. The cells
+    of a table of ``prose`` stand to the left and have more lines than one.
     """
 
     title: str
@@ -54,6 +55,7 @@ class Section:
     columns: tuple[str, ...] = ()
     rows: Sequence[Sequence[object]] = ()
     text: str = ""
+    prose: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
@@ -87,6 +87,21 @@ def classifier(
         random_state=seed & 0xFFFFFFFF,
     )
     return TwoSample(float(value), float(null.mean()), float(p))
+
+
+def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
+    """How often a score of label true is above one of label false, ties counting half.
+
+    The area under the receiver operating characteristic, by ranks; not a number without both.
+    """
+    from scipy.stats import rankdata
+
+    truth = np.asarray(labels, dtype=bool)
+    good, bad = int(truth.sum()), int((~truth).sum())
+    if not good or not bad:
+        return float("nan")
+    ranks = float(rankdata(scores)[truth].sum())
+    return (ranks - good * (good + 1) / 2) / (good * bad)
 
 
 class Divergence(NamedTuple):

@@ -38,6 +38,8 @@ METHODS: dict[str, str] = {
     "pit": "text.pit:PIT",
     "sra-mcts": "text.sra_mcts:SRAMCTS",
     "language-imbalance": "text.language_imbalance:LanguageImbalance",
+    "feedback-sft": "text.counseling.methods:FeedbackSFT",
+    "feedback-dpo": "text.counseling.methods:FeedbackDPO",
 }
 
 

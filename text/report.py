@@ -1,10 +1,11 @@
-"""What the report of a run adds for text: answers to read, and what the rounds cost."""
+"""What the report of a run adds for text: answers, what rounds cost, the worst of feedback."""
 
 from __future__ import annotations
 
 from common import budget
 from common.report import Extra, Section
 from common.store import Store
+from text.counseling.quality import sections
 from text.prompts import question
 
 COUNT = 8
@@ -20,7 +21,8 @@ def extra(run: str) -> Extra:
         from text.godel import report
 
         return Extra(sections=report.sections(store, run))
-    return Extra(sections=[*_cost(store, run), *_answers(store, run), *_trees(store, run)])
+    own = sections(store, run)
+    return Extra(sections=[*_cost(store, run), *own, *_answers(store, run), *_trees(store, run)])
 
 
 def _cost(store: Store, run: str) -> list[Section]:
@@ -41,6 +43,8 @@ def _answers(store: Store, run: str) -> list[Section]:
         return []
     shown = sorted({rounds[0], rounds[-1]})
     pool = [candidate for index in shown for candidate in store.candidates(run, index)]
+    if not pool:
+        return []
     tasks = {task.id: task for task in store.tasks(run, "train")}
     first: dict[tuple[str, int], str] = {}
     for candidate in pool:

@@ -47,7 +47,9 @@ def load_policy(name: str, chat: bool = False, sampling: str = "auto") -> HFPoli
     policy = load_policy(config.model, config.chat, config.sampling)
     kept = [r for r in store.rounds(run.run) if r.kept]
     if kept:
-        policy.restore(store.path(kept[-1].state))
+        state = store.path(kept[-1].state)
+        policy.restore(state)
+        policy.start_here(state)  # of a run that goes on from here
     return policy
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from common.errors import UserError
 from common.policies import Seeds, candidate_id
@@ -299,21 +300,24 @@ class HFPolicy:
         top_k: int = 0,
         max_new_tokens: int = 256,
         stop: Sequence[str] = (),
+        opening: str = "",
         progress: Progress | None = None,
     ) -> list[list[Sampled]]:
         """``n`` completions a prompt as tokens; ``seeds`` has a number for each, prompt by prompt.
 
         The very tokens that were drawn: text would not always come back as the same ones. Those
-        that spelt one of ``stop`` are among them. Raises :class:`UserError` for an empty prompt.
+        that spelt one of ``stop`` are among them, those of an ``opening``, which completions go on
+        from, are not. Raises :class:`UserError` for an empty prompt.
         """
         encoded = {prompt: self.encode_prompt(prompt) for prompt in set(prompts)}
         for prompt, ids in encoded.items():
             if not ids:
                 raise UserError(f"{prompt!r} is an empty prompt", "give every task a prompt")
+        begun = list(self.tokenizer(opening, add_special_tokens=False)["input_ids"])
         dtype = self.sampling_dtype
         return sample(
             rounded(self.model, dtype) if dtype else self.model,
-            [encoded[prompt] for prompt in prompts],
+            [encoded[prompt] + begun for prompt in prompts],
             n=n,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
@@ -343,6 +347,21 @@ class HFPolicy:
         return teacher_forced(self.model, prompts, completions, pad, self.batch_size)
 
     # State
+
+    def start_here(self, source: str | Path) -> None:
+        """Make what the policy is now its start; ``source`` is the folder that it was read from.
+
+        For a run that begins where another one ended. An adapter becomes part of the weights.
+        """
+        kept: dict[str, Tensor] | None = None
+        self.source = source
+        if self.has_adapter:
+            self.model = self.model.merge_and_unload()
+            for parameter in self.model.parameters():
+                parameter.requires_grad_(True)
+            self.source, kept = None, copy_of(self.model)
+        self.moments = None
+        self._start = Snapshot(kept, self._rows, self.tokenizer, self.condition)
 
     @contextmanager
     def at_start(self) -> Iterator[None]:

@@ -48,6 +48,9 @@ def test_runs_of_two_methods(tmp_path: Path) -> None:
             toy.run(tmp_path, f"{rate}-{seed}", toy.loop(learn=toy.Step(rate=rate)), seed=seed)
     store = Store(tmp_path)
     store.lease("unfinished").close("failed")
+    for run in ("0.4-0", "0.4-1", "0.05-0", "0.05-1"):  # a figure of no single task: left out
+        measured = {m.round for m in store.metrics(run, "test")}
+        store.add(run, [Metric("tail", 0.1, 0.1, 2, "test", number) for number in measured])
     methods = comparison.compare(
         store,
         {
@@ -58,6 +61,7 @@ def test_runs_of_two_methods(tmp_path: Path) -> None:
     )
     assert [m.name for m in methods] == ["fast", "slow"]
     fast, slow = (m.changes["error"] for m in methods)
+    assert all("tail" not in m.changes for m in methods)
     assert all(m.learning_seconds > 0 for m in methods)
     assert fast.starter == slow.starter and fast.final < slow.final < slow.starter
     facts = comparison.facts(methods)[methods[0].name]

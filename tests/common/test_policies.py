@@ -127,6 +127,34 @@ def test_adapter_is_all_that_is_saved_and_rolls_back(tmp_path: Path) -> None:
     assert all(parameter.requires_grad for parameter in policy.model.parameters())
 
 
+@pytest.mark.parametrize("adapter", [False, True])
+def test_a_run_may_start_where_another_ended(tmp_path: Path, adapter: bool) -> None:
+    policy = tiny_policy()
+    if adapter:
+        policy.add_adapter(lora())
+    nudge(policy)
+    said = policy.logprobs(["w1 go"], ["w2 w3"]).sums
+    with policy.at_start():
+        assert policy.logprobs(["w1 go"], ["w2 w3"]).sums != said
+    policy.save(tmp_path)
+    policy.start_here(tmp_path)
+    assert not policy.has_adapter  # it became part of the weights
+    assert policy.logprobs(["w1 go"], ["w2 w3"]).sums == pytest.approx(said, abs=1e-4)
+    nudge(policy)
+    changed = policy.logprobs(["w1 go"], ["w2 w3"]).sums
+    with policy.at_start():
+        assert policy.logprobs(["w1 go"], ["w2 w3"]).sums == pytest.approx(said, abs=1e-4)
+    assert policy.logprobs(["w1 go"], ["w2 w3"]).sums == changed != said
+
+
+def test_completions_go_on_from_an_opening() -> None:
+    policy = tiny_policy()
+    for opening in ("", "w5 w6"):
+        [[found]] = policy.sample(["go w1"], seeds=[3], max_new_tokens=6, opening=opening)
+        [[plain]] = policy.sample([f"go w1 {opening}".strip()], seeds=[3], max_new_tokens=6)
+        assert found == plain and found.tokens == len(found.ids) + found.finished
+
+
 def test_mistakes_are_the_users(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot load"):
         HFPolicy.load(tmp_path / "nothing")

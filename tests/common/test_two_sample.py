@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.two_sample import classifier, mmd, ngram_divergence
+from common.two_sample import auroc, classifier, mmd, ngram_divergence
 
 
 def test_mmd_of_two_pairs_by_hand() -> None:
@@ -125,6 +125,18 @@ def test_sides_are_alike_to_a_divergence(sides: list[tuple[str, str]]) -> None:
     assert 0 <= there.value <= 1 and 0 < there.p <= 1
     same = ngram_divergence(x, x, 1, 7, 20, 10)
     assert same == pytest.approx((0, 0, 0, 0, 0, 1))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.5, 1.0])), max_size=20))
+def test_auroc_counts_pairs(rows: list[tuple[bool, float]]) -> None:
+    pairs = [(a, b) for one, a in rows if one for other, b in rows if not other]
+    found = auroc([label for label, _ in rows], [score for _, score in rows])
+    if not pairs:
+        assert math.isnan(found)
+    else:
+        expected = sum((a > b) + 0.5 * (a == b) for a, b in pairs) / len(pairs)
+        assert found == pytest.approx(expected)
 
 
 def test_what_is_not_in_pairs_is_refused() -> None:

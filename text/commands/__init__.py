@@ -51,6 +51,16 @@ domain = Domain(
             'How many are left?"',
             "text.commands.refine:Refine",
         ),
+        "feedback": Command(
+            "feedback on a peer counsellor's responses, on four levels",
+            "upspiral text feedback synthetic --format html --out feedback.html",
+            "text.commands.feedback:Feedback",
+        ),
+        "feedback-worst": Command(
+            "the worst feedback of runs of feedback-dpo, against their start",
+            "upspiral text feedback-worst last",
+            "text.commands.feedback:Worst",
+        ),
         "persistence": Command(
             "who goes on with a change they announced, and how they wrote before it",
             "upspiral text persistence synthetic --out persistence",

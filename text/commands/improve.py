@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 COLUMNS = {
     "accuracy": "accuracy",
+    "self_score": "self-score",
+    "self_score_worst_5": "worst 5%",
+    "independent": "independent judge",
+    "valid": "valid",
     "strict": "strict",
     "pass@4": "pass@4",
     "pass@2": "pass@2",
@@ -39,11 +43,12 @@ class Improve:
     (a model of a billion parameters and more on a GPU)."""
     method: str | None = None
     """vanilla, dive, bstar, smart, language-imbalance, meta-rewarding, pit, sharpening-sft,
-    sharpening-dpo, sra-mcts; or a class of yours, as my_method:Mine."""
+    sharpening-dpo, sra-mcts, feedback-sft, feedback-dpo; or a class of yours, as my_method:Mine."""
     task: str | None = None
     """arithmetic, arithmetic-multilingual, countdown, logic, with settings as in
     arithmetic:steps=1-2,level=2; code-basics, mbpp:FILE; gsm8k, math, svamp, asdiv, mgsm from the
-    hub, or from files as in gsm8k:FOLDER; jsonl:FILE with prompt and answer."""
+    hub, or from files as in gsm8k:FOLDER; jsonl:FILE with prompt and answer; counseling, or
+    counseling:FILE."""
     model: str | None = None
     """smollm2, a run of text, a folder, or a hub name."""
     rounds: int | None = None
@@ -111,6 +116,7 @@ def improve(
     told = outcome.facts(result)
     outcome.table(out, told, COLUMNS)
     outcome.verdict(out, result, "accuracy", "accuracy", "questions")
+    outcome.verdict(out, result, "self_score", "self-score", "feedbacks")
     spent = budget.spent(result.rounds)
     out.print(f"tokens: {spent.sampled} sampled, {spent.trained} trained")
     return {

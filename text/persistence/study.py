@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from common.errors import UserError
 from common.stages import Progress
+from common.two_sample import auroc
 from text.persistence import features
 from text.persistence.cohort import Person
 from text.persistence.features import BLOCKS, TEXT_BLOCKS, Floats, Lexicon, Table
@@ -252,8 +253,8 @@ def _classified(
     results = []
     for done, (name, blocks) in enumerate(sets.items(), 1):
         predicted = _predicted(folds, blocks, labels)
-        f1, auroc = scores(labels, predicted, settings.resamples, settings.seed)
-        results.append(Result(name, blocks, f1, auroc, len(labels)))
+        f1, area = scores(labels, predicted, settings.resamples, settings.seed)
+        results.append(Result(name, blocks, f1, area, len(labels)))
         if progress is not None:
             progress(done, len(sets), "classifiers")
     shown = "all text" if written else known[0]
@@ -264,7 +265,7 @@ def _classified(
         turn = random.integers(0, 2, len(swapped)).astype(bool)
         swapped[turn] = swapped[turn, ::-1]
         fake = swapped.reshape(-1)
-        null.append(_auroc(fake, _predicted(folds, sets[shown], fake)))
+        null.append(auroc(fake, _predicted(folds, sets[shown], fake)))
         if progress is not None:
             progress(done, settings.shuffles, "shuffled labels")
     p = (1 + sum(value >= true for value in null)) / (1 + len(null))
@@ -311,12 +312,12 @@ def scores(
         drawn[number] = _both(truth[some].reshape(-1), said[some].reshape(-1))
     low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
     values = _both(labels, predicted)
-    f1, auroc = (Score(v, float(a), float(b)) for v, a, b in zip(values, low, high, strict=True))
-    return f1, auroc
+    f1, area = (Score(v, float(a), float(b)) for v, a, b in zip(values, low, high, strict=True))
+    return f1, area
 
 
 def _both(labels: Labels, predicted: Floats) -> tuple[float, float]:
-    return _macro_f1(labels, predicted > 0.5), _auroc(labels, predicted)
+    return _macro_f1(labels, predicted > 0.5), auroc(labels, predicted)
 
 
 def _macro_f1(labels: Labels, said: NDArray[np.bool_]) -> float:
@@ -326,13 +327,3 @@ def _macro_f1(labels: Labels, said: NDArray[np.bool_]) -> float:
         total = int((labels == one).sum()) + int((said == one).sum())
         found.append(2 * right / total if total else 0.0)
     return float(np.mean(found))
-
-
-def _auroc(labels: Labels, predicted: Floats) -> float:
-    """By ranks (ties count half); scikit-learn's own takes ten times as long for a bootstrap."""
-    from scipy.stats import rankdata
-
-    stay = int(labels.sum())
-    leave = len(labels) - stay
-    ranks = float(rankdata(predicted)[labels == 1].sum())
-    return (ranks - stay * (stay + 1) / 2) / (stay * leave)

@@ -28,7 +28,7 @@ GENERATED: Mapping[str, str] = {
     "logic": "logic",
 }
 """Generated tasks and the family of their prompts."""
-NAMES = (*GENERATED, *SOURCES, *code.NAMES, "jsonl")
+NAMES = (*GENERATED, *SOURCES, *code.NAMES, "jsonl", "counseling")
 
 
 def load(name: str, seed: int = 0, train: int = 200, dev: int = 100, test: int = 200) -> list[Task]:
@@ -37,6 +37,7 @@ def load(name: str, seed: int = 0, train: int = 200, dev: int = 100, test: int =
     After a colon generated tasks take settings (``steps=1-2,level=1``; ``languages=en+de``;
     ``count=4,largest=30,target=100``; ``hops=1-3,distractors=2``), data sets a file or a folder.
     Of code nobody practises on HumanEval and the "+" sets, which have test problems only.
+    ``counseling`` are synthetic conversations, with a file or folder those in it.
     ``seed`` draws them; of a data set that has fewer all are taken.
 
     Raises:
@@ -50,6 +51,10 @@ def load(name: str, seed: int = 0, train: int = 200, dev: int = 100, test: int =
         return _generated(kind, _settings(kind, rest), seed, sizes)
     if kind in code.NAMES:
         return code.load(kind, rest, seed, sizes)
+    if kind == "counseling":
+        from text.counseling.tasks import tasks
+
+        return tasks(rest, seed, sizes)
     return published.load(kind, rest, seed, sizes)
 
 
@@ -68,6 +73,8 @@ def about(name: str) -> dict[str, str]:
         return {"kind": kinds.get(kind, "number"), "family": GENERATED[kind]}
     if kind in code.NAMES:
         return {"kind": "code", "family": "code"}
+    if kind == "counseling":
+        return {"kind": "text", "family": "feedback"}
     source = SOURCES.get(kind, published.OWN)
     return {"kind": source.kind, "family": source.family}
 
