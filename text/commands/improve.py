@@ -25,6 +25,7 @@ COLUMNS = {
     "strict": "strict",
     "pass@4": "pass@4",
     "pass@2": "pass@2",
+    "pass@10": "pass@10",
     "distinct_n": "distinct-n",
     "length": "tokens",
 }
