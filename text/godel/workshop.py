@@ -199,7 +199,7 @@ class Workshop:
             lowest = self.best.metric.value - self.rules.max_drop - 1e-9
             if not problem and metric.value < lowest:
                 problem = (
-                    f"validation is {_figure(metric)}, more than {self.rules.max_drop:g} below "
+                    f"validation {_figure(metric)}, more than {self.rules.max_drop:g} below "
                     f"the {self.best.metric.value:.3f} of version {self.best.index}"
                 )
             if self.broker.exhausted:
