@@ -304,7 +304,7 @@ def test_a_run_that_is_killed_loses_the_step_it_was_at_and_no_more(
     calm = outcome(tmp_path / "calm")
     assert [row["kept"] for row in calm[:6]] == [True] * 6
     rng = random.Random(6)
-    for after in (0, 2, 5, 7, 9, 10):
+    for after in (0, 3, 5, 10):
         home = tmp_path / f"killed-{after}"
         number = signal.SIGINT if after == 5 else signal.SIGKILL
         done, code = in_a_child(home, after, rng.random() * 0.08, number)
