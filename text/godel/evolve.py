@@ -321,12 +321,13 @@ class Evolution:
         if ("test", 0) not in self.store.units(lease.run, 0, "test"):
             began = time.monotonic()
             found = []
-            for number, version in enumerate([self.versions[0], *([best] if best.index else [])]):
-                self.progress(number, 2 if best.index else 1, "test")
+            measured = [self.versions[0], *([best] if best.index else [])]
+            for number, version in enumerate(measured, 1):
                 self.workshop.close()
                 metric = self.workshop.evaluate(version.source.policy, last=True).metric
                 split: Split = "test"
                 found.append(replace(metric, round=version.index, split=split))
+                self.progress(number, len(measured), "test")
             payload = {"broker": self.broker.state()}
             seconds = time.monotonic() - began
             lease.commit(0, "test", 0, found, None, payload, seconds)

@@ -27,6 +27,8 @@ from text.godel.source import EditError, Source
 
 SHOWN = 3
 """Questions that went wrong which the agent is shown."""
+ASKS = 40
+"""Calls of a model for each question that a policy may make in an evaluation."""
 REHEARSAL = '{"calls": [{"action": "self_inspect"}, {"action": "continue_improve"}]}'
 """What an improver that was changed is told, to see whether it still acts."""
 Switch = str
@@ -197,7 +199,7 @@ class Workshop:
             lowest = self.best.metric.value - self.rules.max_drop - 1e-9
             if not problem and metric.value < lowest:
                 problem = (
-                    f"validation is {_figure(metric)}, more than {self.rules.max_drop:g} below "
+                    f"validation {_figure(metric)}, more than {self.rules.max_drop:g} below "
                     f"the {self.best.metric.value:.3f} of version {self.best.index}"
                 )
             if self.broker.exhausted:
@@ -311,7 +313,10 @@ class Workshop:
             if name != "ask":
                 raise NotAllowedError(f"a policy cannot {name}")
             with lock:
-                self.progress(min(next(asked), total - 1), total, what)
+                number = next(asked)
+                if number > ASKS * max(1, total):
+                    raise NotAllowedError(f"a policy may ask {ASKS} times for each question")
+                self.progress(min(number, total - 1), total, what)
             return self.broker.ask(role, arguments.get("prompt"), arguments.get("temperature", 0.0))
 
         width = self.broker.models[role].width
