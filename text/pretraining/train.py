@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -158,8 +158,12 @@ def finished(folder: Path, file: str, settings: Mapping[str, Any]) -> dict[str, 
     return None
 
 
-def pretrain(config: PretrainConfig, folder: Path, progress: Progress) -> Pretrained:
+def pretrain(
+    config: PretrainConfig, folder: Path, progress: Progress, callbacks: Sequence[Any] = ()
+) -> Pretrained:
     """Train by ``config`` into ``folder``, going on where an earlier call stopped.
+
+    ``callbacks`` are transformers', to look at a training while it runs.
 
     Raises:
         UserError: the folder holds another training; no corpus, encoder or vocabulary.
@@ -173,7 +177,9 @@ def pretrain(config: PretrainConfig, folder: Path, progress: Progress) -> Pretra
     work.mkdir(parents=True, exist_ok=True)
     (work / CONFIG_FILE).write_text(json.dumps({"settings": settings}), encoding="utf-8")
     tokenizer, objective, data, collate = setup(config, corpus, folder, progress)
-    trainer = make_trainer(config, objective, data, collate, work / "checkpoints", progress)
+    trainer = make_trainer(
+        config, objective, data, collate, work / "checkpoints", progress, callbacks
+    )
     with quiet():
         trainer.train(resume_from_checkpoint=last_checkpoint(work / "checkpoints"))
     curve = [

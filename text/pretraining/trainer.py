@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def make_trainer(
     collate: Any,
     checkpoints: Path,
     progress: Progress,
-    extra: list[TrainerCallback] | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> ObjectiveTrainer:
     """transformers' Trainer over an objective."""
     every = max(1, config.steps // 50)
@@ -58,7 +59,7 @@ def make_trainer(
         args=arguments,
         train_dataset=data,
         data_collator=collate,
-        callbacks=[Told(progress, config.objective), *(extra or [])],
+        callbacks=[Told(progress, config.objective), *callbacks],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,28 @@ def test_workers_see_the_counts_of_now() -> None:
         seen.append(float(batch[0, 0, 1]))
         counts.update(torch.tensor([0]), torch.tensor([1]), torch.tensor([True]))
     assert seen[0] == 1 and seen[-1] > 1
+
+
+def _of_two(rank: int, place: Path, told: Any) -> None:
+    """One of two processes, which swap different clusters."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{place}", rank=rank, world_size=2)
+    counts = Counts(2)
+    counts.update(torch.tensor([rank]), torch.tensor([1 - rank]), torch.tensor([rank == 0]))
+    told.put(counts.counts_KK.tolist())
+    torch.distributed.destroy_process_group()
+
+
+def test_counts_are_summed_over_processes(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    told = fork.Queue()
+    both = [fork.Process(target=_of_two, args=(r, tmp_path / "meet", told)) for r in (0, 1)]
+    for process in both:
+        process.start()
+    found = [told.get(timeout=60) for _ in both]
+    for process in both:
+        process.join(60)
+    assert found == [[[1, 2], [0, 1]]] * 2
 
 
 def test_cluster_files_are_the_published_format(tmp_path: Path) -> None:
