@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
+
+import psutil
 
 from common.records import Split, Task
 from text.godel.broker import Broker, Budget
@@ -15,6 +18,16 @@ from text.godel.workshop import Rules, Workshop
 QUICK = Rules(max_drop=0.5, seconds=1.0)
 MARK = "pine" + "apple"
 """What answers begin with, for code that looks for them."""
+
+
+def processes() -> set[psutil.Process]:
+    """What this process has started, directly or not, and what still runs of it."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.add(process)
+    return found
 
 
 def environment(count: int = 4) -> Environment:

@@ -10,6 +10,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 
 from common.errors import UserError
 from common.store import Store
-from tests.text.godel import QUICK, broker, call, calls, change, environment, right
+from tests.text.godel import QUICK, broker, call, calls, change, environment, processes, right
 from tests.text.tiny import upspiral
 from text.godel.cell import NotAllowedError
 from text.godel.evolve import Evolution, Result, versions
@@ -250,10 +251,14 @@ STORY = [
 
 @pytest.fixture
 def orphanage() -> Iterator[None]:
-    """This process becomes the parent of what loses its own."""
+    """This process becomes the parent of what loses its own, and waits for it at the end."""
+    before = set(psutil.Process().children())
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
     yield
     ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)
+    for child in set(psutil.Process().children()) - before:
+        with suppress(ChildProcessError):
+            os.waitpid(child.pid, os.WNOHANG)
 
 
 def in_a_child(
@@ -299,6 +304,7 @@ def outcome(home: Path) -> list[Any]:
 def test_a_run_that_is_killed_loses_the_step_it_was_at_and_no_more(
     tmp_path: Path, orphanage: None
 ) -> None:
+    before = processes()
     commits, code = in_a_child(tmp_path / "calm")
     assert (commits, code) == (11, 0)  # begin, nine steps, the test
     calm = outcome(tmp_path / "calm")
@@ -314,20 +320,9 @@ def test_a_run_that_is_killed_loses_the_step_it_was_at_and_no_more(
         assert code == 0 and commits - 1 <= done + again <= commits + 1
         assert outcome(home) == calm, f"killed after {done} commits"
     last = time.monotonic() + 15
-    while alive := [p for p in psutil.Process().children(recursive=True) if not gone(p)]:
+    while alive := processes() - before:
         assert time.monotonic() < last, alive
         time.sleep(0.02)
-
-
-def gone(process: psutil.Process) -> bool:
-    """Whether a process has ended; one that is ours to wait for is waited for."""
-    try:
-        if process.status() == psutil.STATUS_ZOMBIE:
-            os.waitpid(process.pid, os.WNOHANG)
-            return True
-        return False
-    except (psutil.NoSuchProcess, ChildProcessError):
-        return True
 
 
 # The command
