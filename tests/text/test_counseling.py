@@ -18,6 +18,7 @@ from text.counseling import segments, synthetic
 from text.counseling.conversations import Turn, load, merge, read_lines, write
 from text.counseling.schema import ERRORS, Area, Feedback, checked, expert, parse
 from text.counseling.tasks import augmented, demonstrations, reference, responses, with_response
+from text.prompts import template
 
 WEAK: dict[str, Any] = {
     "perfect": False, "goodareas": ["Questions"], "feedback": "The goal is to listen.",
@@ -56,6 +57,14 @@ def test_feedback_comes_back_as_it_was_published(value: dict[str, Any]) -> None:
 def test_what_breaks_the_schema_is_named(change: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         checked({**WEAK, **change})
+
+
+def test_the_examples_of_the_prompt_are_feedback() -> None:
+    shots = template("feedback", "en")["shots"]
+    said = [parse(answered) for _, answered in shots]
+    assert [one.perfect for one in said] == [False, True]
+    assert [one.json_text() for one in said] == [answered for _, answered in shots]
+    assert all(read_lines(asked)[-1].speaker == "Helper" for asked, _ in shots)
 
 
 def test_what_is_no_feedback() -> None:
