@@ -124,7 +124,7 @@ class Keeping:
         handed = [fd for fd in (theirs.fileno(), filter, given) if fd is not None]
         try:
             self.process = subprocess.Popen(
-                [layers.interpreter(), "-I", "-S", keeper.__file__, str(theirs.fileno())],
+                [layers.interpreter(), "-I", "-S", keeper.__file__, str(theirs.fileno()), folder],
                 pass_fds=handed,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -1,10 +1,11 @@
 """The keeper of one job: a process that starts it, watches it, and leaves none of it running.
 
 Run as a file by an interpreter that sees nothing of this project, with the descriptor of a socket
-to the engine as its argument. It reads one JSON object (:class:`Order`), and answers with one
-(:class:`Outcome`) and a descriptor of the job's folder. The keeper is the *subreaper* of everything
-the job starts: a daemon that leaves its parent becomes the keeper's child, so that the job is over
-when the kernel says that no child is left. It ends the job when the engine hangs up or dies.
+to the engine and the job's folder as its arguments. It reads one JSON object (:class:`Order`), and
+answers with one (:class:`Outcome`) and a descriptor of the job's folder. The keeper is the
+*subreaper* of everything the job starts: a daemon that leaves its parent becomes the keeper's
+child, so that the job is over when the kernel says that no child is left. It ends the job when the
+engine hangs up or dies.
 """
 
 # Importing pathlib would cost as much as all the rest of the start.
@@ -358,27 +359,30 @@ def remove(folder: str) -> None:
         os.rmdir(here)
 
 
-def receive(control: Socket) -> bytes:
-    """A message that its length in eight bytes precedes."""
+def receive(control: Socket) -> bytes | None:
+    """A message that its length in eight bytes precedes; None if it does not come."""
     data = bytearray()
     while len(data) < 8 or len(data) < 8 + struct.unpack("=Q", data[:8])[0]:
         chunk = control.recv(1 << 16)
         if not chunk:
-            sys.exit(1)
+            return None
         data += chunk
     return bytes(data[8:])
 
 
 def main() -> None:
-    """Keep one job."""
+    """Keep one job. Arguments: the descriptor of the socket to the engine, and the job's folder."""
     control = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, int(sys.argv[1]))
-    order: Order = json.loads(receive(control))
+    data = receive(control)
+    if data is None:
+        return remove(sys.argv[2])  # the engine is gone before it gave its order
+    order: Order = json.loads(data)
     try:
         engine = os.pidfd_open(order["engine"])
     except ProcessLookupError:
-        return
+        return remove(order["folder"])
     if os.getppid() != order["engine"]:
-        return
+        return remove(order["folder"])
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     keeper = Keeper(order, control, engine)
     answer = json.dumps(keeper.run()).encode()

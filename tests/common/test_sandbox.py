@@ -6,6 +6,7 @@ import ctypes
 import dataclasses
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -198,6 +199,16 @@ def test_a_job_ends_with_the_program_that_wanted_it(
     assert ("KeyboardInterrupt" in stderr) == (number == signal.SIGINT)
     wait_for(lambda: not running(orphanage))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_engine_that_is_gone_before_its_order_leaves_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "box/in").mkdir(parents=True)
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-I", "-S", keeper.__file__, str(theirs.fileno()), tmp_path / "box"]
+    process = subprocess.Popen(command, pass_fds=(theirs.fileno(),))
+    theirs.close()
+    ours.close()
+    assert process.wait(30) == 0 and list(tmp_path.iterdir()) == []
 
 
 def running(process: psutil.Process) -> list[psutil.Process]:

@@ -165,11 +165,13 @@ def evolve(config: EvolveConfig, run: str, out: Output) -> dict[str, Any]:
         history[:] = evolution.agent.get("history") or []
         folder.write(place, run, evolution.versions, evolution.workshop.best.index, history)
 
+    store = Store()
+    folder.begin(place, run)
     out.run = run
     result = Evolution(
         task,
         Broker(optimiser, solver, budget, config.max_tokens),
-        Store(),
+        store,
         config.iterations,
         Rules(config.max_drop, config.seconds, config.without),
         out.progress(),

@@ -44,6 +44,12 @@ def write(
         _put(folder / "conversation.md", "\n\n---\n\n".join(said) + "\n")
 
 
+def begin(folder: Path, run: str) -> None:
+    """Say whose folder it is before there is anything in it, so that it can be resumed by it."""
+    with disk_errors(folder):
+        _put(folder / "run.json", json.dumps({"run": run, "best": 0}))
+
+
 def facts(version: Version) -> dict[str, Any]:
     """A version as JSON, without its source."""
     metric = version.metric
