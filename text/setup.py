@@ -54,7 +54,7 @@ def load_policy(name: str, chat: bool = False, sampling: str = "auto") -> HFPoli
 
 
 def _runs(store: Store) -> list[Run]:
-    return [run for run in store.runs() if run.recipe.startswith("text/improve")]
+    return [run for run in store.runs() if run.recipe.startswith(("text/improve", "text/lifelong"))]
 
 
 def run_of(name: str) -> Run | None:
