@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +100,7 @@ def test_questions_from_files(tmp_path: Path) -> None:
         as2.load(tmp_path / "bad.jsonl")
 
 
-@pytest.mark.parametrize("head", ["pair", "IE_k", "AE_k"])
+@pytest.mark.parametrize("head", ["pair", "IE_k"])
 def test_a_ranker_learns_and_is_kept(place: Path, head: str) -> None:
     config = TuneConfig(model=str(place / "encoder"), data=str(colours(place / "q.jsonl")),
                         head=head, candidates=3, segment=12, length=16, batch=8, epochs=2,
@@ -115,6 +116,26 @@ def test_a_ranker_learns_and_is_kept(place: Path, head: str) -> None:
     ranked = ranker.rank("red 4", ["blue", "red", "green", "grey"])
     assert [p for p, _ in ranked] == sorted((p for p, _ in ranked), reverse=True)
     assert {s for _, s in ranked} == {"blue", "red", "green", "grey"}
+
+
+@pytest.mark.parametrize("head", ["pair", "AE_k"])
+def test_killed_and_continued_ends_the_same(place: Path, head: str) -> None:
+    config = TuneConfig(model=str(place / "encoder"), data=str(colours(place / "q.jsonl")),
+                        head=head, candidates=3, segment=12, length=16, batch=16, train=20,
+                        epochs=2, rate=5e-3)  # fmt: skip
+    whole = tune(config, place / f"whole-{head}", quiet)
+    parted = place / f"parted-{head}"
+
+    def stopping(done: int, total: int, what: str) -> None:
+        if done == total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(config, parted, stopping)
+    assert tune(config, parted, quiet) == whole
+    assert not (parted / "work").exists()
+    with pytest.raises(UserError, match="epochs=2"):
+        tune(replace(config, epochs=3), parted, quiet)
 
 
 def test_fever_is_read_with_its_pages(tmp_path: Path) -> None:
