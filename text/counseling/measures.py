@@ -84,8 +84,8 @@ class Quality:
     """Measure: the scores of alternatives to held-out responses, on average and at their worst.
 
     The responses are those that the start of the run finds inappropriate, the same for every
-    policy, and so are the random numbers. Feedback that no attempt made valid scores 0. Standard
-    errors are over responses.
+    policy, and so are the random numbers. Feedback that no attempt made valid scores 0 in the
+    mean. Standard errors are over responses.
     """
 
     advisor: Advisors

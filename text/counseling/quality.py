@@ -3,7 +3,8 @@
 A helper is harmed by the worst feedback, not by the mean. The paper compares the lowest scores of
 two policies by a rank-sum and a Welch test. Values that were chosen for being the lowest are no
 sample, so those p-values describe and are no tests at their level; the interval beside them is one:
-responses are resampled, and the tails taken anew each time.
+responses are resampled, and the tails taken anew each time. As in the paper the tails are of
+feedback that is valid; what no attempt made valid scores 0 in the mean, which the gate looks at.
 """
 
 from __future__ import annotations
@@ -49,43 +50,47 @@ def worst(scores: Floats, share: float) -> Floats:
 def tails(
     before: Mapping[str, float], after: Mapping[str, float], seed: int = 0, resamples: int = 2000
 ) -> list[Tail]:
-    """Compare scores by ``response#sample``, of the same responses; a line for each share.
+    """Compare scores by ``response#sample``; a line for each share.
 
     Raises:
-        ValueError: the responses differ, or there are fewer than two scores.
+        ValueError: one of the two has fewer than two scores.
     """
     from scipy.stats import ranksums, ttest_ind
 
-    if before.keys() != after.keys() or len(before) < 2:
-        raise ValueError("two policies are compared on the same responses, two scores or more")
-    names = sorted(before)
-    a, b = (np.array([some[name] for name in names], dtype=float) for some in (before, after))
-    owners = np.unique([name.split("#")[0] for name in names], return_inverse=True)[1]
-    drawn = _resampled(a, b, owners, seed, resamples)
+    if min(len(before), len(after)) < 2:
+        raise ValueError("two policies are compared by two scores or more of each")
+    a, b = (np.array(list(some.values()), dtype=float) for some in (before, after))
+    drawn = _resampled(before, after, seed, resamples)
     found = []
     for number, (name, share) in enumerate(SHARES.items()):
         low_a, low_b = worst(a, share), worst(b, share)
-        with np.errstate(all="ignore"):
-            ranks = float(ranksums(low_a, low_b).pvalue)
-            flat = not (low_a.std() or low_b.std())  # no spread to test by
-            welch = float("nan") if flat else float(ttest_ind(low_a, low_b, equal_var=False).pvalue)
-        low, high = np.quantile(drawn[:, number], (0.025, 0.975))
+        ranks = float(ranksums(low_a, low_b).pvalue)
+        flat = not (low_a.std() or low_b.std())  # no spread to test by
+        welch = float("nan") if flat else float(ttest_ind(low_a, low_b, equal_var=False).pvalue)
+        low, high = np.nanquantile(drawn[:, number], (0.025, 0.975))
         means = float(low_a.mean()), float(low_b.mean())
-        found.append(Tail(name, len(low_a), *means, means[1] - means[0], float(low), float(high),
+        found.append(Tail(name, len(low_b), *means, means[1] - means[0], float(low), float(high),
                           ranks, welch))  # fmt: skip
     return found
 
 
-def _resampled(a: Floats, b: Floats, owners: NDArray[np.int64], seed: int, count: int) -> Floats:
+def _resampled(
+    before: Mapping[str, float], after: Mapping[str, float], seed: int, count: int
+) -> Floats:
     """Differences of the tails' means, (resamples, shares), responses drawn with replacement."""
-    groups = [np.flatnonzero(owners == owner) for owner in range(int(owners.max()) + 1)]
+    owners = sorted({name.split("#")[0] for name in (*before, *after)})
+    groups = [
+        [np.array([v for name, v in some.items() if name.split("#")[0] == owner])
+         for some in (before, after)]
+        for owner in owners
+    ]  # fmt: skip
     random = np.random.default_rng(seed)
-    found = np.empty((count, len(SHARES)))
+    found = np.full((count, len(SHARES)), np.nan)
     for number in range(count):
-        some = np.concatenate([groups[i] for i in random.integers(0, len(groups), len(groups))])
-        found[number] = [
-            worst(b[some], share).mean() - worst(a[some], share).mean() for share in SHARES.values()
-        ]
+        drawn = [groups[i] for i in random.integers(0, len(groups), len(groups))]
+        a, b = (np.concatenate([pair[side] for pair in drawn]) for side in (0, 1))
+        if len(a) and len(b):
+            found[number] = [worst(b, s).mean() - worst(a, s).mean() for s in SHARES.values()]
     return found
 
 
@@ -97,13 +102,18 @@ def by_response(scores: Mapping[str, float]) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in groups.items()}
 
 
+def valid(scores: Mapping[str, float]) -> dict[str, float]:
+    """Without the zeros of feedback that no attempt made valid; a probability is above 0."""
+    return {name: value for name, value in scores.items() if value > 0}
+
+
 def metrics(name: str, scores: Mapping[str, float]) -> list[Metric]:
     """By response, which a gate can compare; each score, for :func:`tails`; the worst of them."""
-    values = np.array(list(scores.values()), dtype=float)
+    values = np.array(list(valid(scores).values()), dtype=float)
     each = Metric.of(name + EACH, scores, "neither")
     found = [Metric.of(name, by_response(scores)), each]
     for said, share in SHARES.items():
-        if share < 1:
+        if share < 1 and len(values) > 1:
             low = worst(values, share)
             se = float(low.std(ddof=1) / np.sqrt(len(low)))
             label = f"{name}_{said.replace(' ', '_').removesuffix('%')}"
@@ -117,7 +127,9 @@ def of_run(store: Store, run: str) -> dict[str, list[Tail]]:
     found = {}
     for name in dict.fromkeys(m.name for m in measured if m.name.endswith(EACH)):
         mine = sorted((m for m in measured if m.name == name), key=lambda m: m.round)
-        found[name.removesuffix(EACH)] = tails(mine[0].items, mine[-1].items)
+        start, final = valid(mine[0].items), valid(mine[-1].items)
+        if min(len(start), len(final)) > 1:
+            found[name.removesuffix(EACH)] = tails(start, final)
     return found
 
 
@@ -126,9 +138,9 @@ def sections(store: Store, run: str) -> list[Section]:
     return [
         Section(
             f"The worst feedback by {name}",
-            "Scores of alternatives to test responses, start and final. p-values are of values "
-            "that were chosen for being the lowest: they describe. The interval of the difference "
-            "resamples responses.",
+            "Scores of valid feedback's alternatives to test responses, start and final. p-values "
+            "are of values that were chosen for being the lowest: they describe. The interval of "
+            "the difference resamples responses.",
             columns=COLUMNS,
             rows=rows(found),
         )
