@@ -124,14 +124,18 @@ class Looks(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, path: Path, every: int, tokenizer: Any, probe: Probe) -> None:
         self.path, self.every, self.tokenizer, self.probe = path, every, tokenizer, probe
-        self.seconds = self.rows[-1]["seconds"] if self.rows else 0.0
-        self.begun = 0.0
+        self.seconds = self.begun = 0.0
 
     @property
     def rows(self) -> list[dict[str, float]]:
         if not self.path.exists():
             return []
         return [json.loads(line) for line in self.path.read_text().splitlines()]
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kw: Any) -> None:  # noqa: ARG002
+        # Where a training goes on, a mark was looked at: checkpoints are at marks.
+        known = {row["step"]: row["seconds"] for row in self.rows}
+        self.seconds = known.get(state.global_step, 0.0)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kw: Any) -> None:  # noqa: ARG002
         self.begun = time.process_time()
@@ -280,6 +284,11 @@ def main() -> None:
     test = as2.derived(corpus, "test", chosen.test)
     out = chosen.out
     out.mkdir(parents=True, exist_ok=True)
+    settings = {k: str(v) for k, v in vars(chosen).items() if k not in ("out", "seeds")}
+    held = out / "settings.json"
+    if held.exists() and json.loads(held.read_text()) != settings:
+        raise SystemExit(f"{out} holds a study with other settings: give another --out")
+    held.write_text(json.dumps(settings))
     arms: dict[str, list[dict[str, Any]]] = {}
     measured: dict[str, list[list[Metric]]] = {}
     tuning = TuneConfig(corpus=chosen.corpus, limit=chosen.limit, train=chosen.train, dev=100,
