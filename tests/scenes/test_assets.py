@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import time
 import zipfile
 from pathlib import Path
 
@@ -63,9 +62,7 @@ def catalogues() -> list[Path]:
 @pytest.fixture(scope="module")
 def indexed(catalogues: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Index:
     index = Index(tmp_path_factory.mktemp("index") / "assets.db")
-    begun = time.monotonic()
     _, done = furniture.index(into=index)
-    assert time.monotonic() - begun < 100  # under five minutes on a busy machine, by far
     assert sum(d.new for d in done.values()) == 820
     return index
 
@@ -91,17 +88,6 @@ def test_everyday_searches_find_what_is_meant(indexed: Index) -> None:
         if hit.score < SURE or hit.model.name not in wanted.split("|"):
             wrong[query] = hit.model.name
     assert len(wrong) <= 0.05 * len(LABELLED), wrong
-
-
-def test_search_takes_milliseconds(indexed: Index) -> None:
-    search(indexed, "chair")
-    spent = []
-    for query in list(LABELLED)[:20]:
-        begun = time.perf_counter()
-        search(indexed, query)
-        spent.append(time.perf_counter() - begun)
-    # A bound against going wrong by an order, not a measurement.
-    assert sorted(spent)[10] < 0.5
 
 
 def test_size_and_category_narrow_a_search(indexed: Index) -> None:
