@@ -7,7 +7,7 @@ and people read a scene by them. A few things on a table are shown without: in a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from scenes.graph import Room, SceneGraph
 
@@ -21,6 +21,8 @@ ASPECT = 1.3
 LEAST = 3.0
 AIR = 0.3
 """Metres between the things of a row."""
+PASSAGE = 0.8
+"""Metres between rows, for those who go there and what else stands there."""
 
 
 def housed(
@@ -37,32 +39,42 @@ def housed(
         return graph
     area = sum(width * depth for width, depth, _ in floor) / FILLED
     longest = max((max(width, depth) for width, depth, _ in floor), default=0.0)
-    across, along = _rows(graph, sizes)
+    blocks = _blocks(graph, sizes)
+    across = max((width for width, _ in blocks), default=0.0)
     width = max(LEAST, math.sqrt(area * ASPECT), longest + 1.0, across + 0.5)
-    depth = max(LEAST, area / width, longest + 0.5, along + 0.5)
+    depth = max(LEAST, area / width, longest + 0.5, _stacked(blocks, width - 0.5) + 0.5)
     tall = max((height for *_, height in sizes.values()), default=0.0)
     room = Room(width=round(width, 1), depth=round(depth, 1), height=round(max(2.6, tall + 0.2), 1))
     return graph.model_copy(update={"room": room})
 
 
-def _rows(
+def _blocks(
     graph: SceneGraph, sizes: Mapping[str, tuple[float, float, float]]
-) -> tuple[float, float]:
-    """Metres that the longest rows and grids take across the room and along it."""
-    across = along = 0.0
+) -> list[tuple[float, float]]:
+    """Metres that each row and grid takes across the room and along it."""
+    found = []
     for said in graph.relations:
         wide = max(sizes[a][0] for a in said.assets) + AIR
         deep = max(sizes[a][1] for a in said.assets) + AIR
         count = len(said.assets)
         if said.kind == "repetition" and said.options.get("axis") in ("x", "y"):
-            side_by_side = said.options["axis"] == "x"
-            across = max(across, wide * count if side_by_side else 0.0)
-            along = max(along, 0.0 if side_by_side else deep * count)
+            beside = said.options["axis"] == "x"
+            found.append((wide * count, deep) if beside else (wide, deep * count))
         elif said.kind == "grid":
             columns = int(said.options.get("columns", 0)) or math.ceil(math.sqrt(count))
-            across = max(across, wide * columns)
-            along = max(along, deep * math.ceil(count / columns))
-    return across, along
+            found.append((wide * columns, deep * math.ceil(count / columns)))
+    return found
+
+
+def _stacked(blocks: Sequence[tuple[float, float]], width: float) -> float:
+    """The depth that ``blocks`` take in a room of that width: deep ones first, side by side while
+    they fit, the next ones behind."""
+    total = used = deep = 0.0
+    for wide, along in sorted(blocks, key=lambda block: -block[1]):
+        if used + wide > width:
+            total, used, deep = total + deep + PASSAGE, 0.0, 0.0
+        used, deep = used + wide, max(deep, along)
+    return total + deep
 
 
 def _on_floor(graph: SceneGraph) -> list[str]:

@@ -5,9 +5,10 @@
 in the singular, ``{v}`` a number, ``{w}`` a wall or a corner. The first phrasing of three is a noun
 phrase of a list, the others are sentences.
 
-What a planner is mended by are the phrasings of train and dev. Those of test were written before
-the planner was last mended, and nobody but the evaluation looks at what becomes of them. The second
-three of dev were those of test once, and moved when they had been answered (docs/lab-notes.md).
+What a planner is mended by are the phrasings of train and dev. Those of test were written by
+someone who had not read the planner, and nobody but the evaluation looks at what becomes of them.
+The second and third three of dev were those of test once, and moved when they had been answered
+(docs/lab-notes.md).
 """
 
 from __future__ import annotations
@@ -22,18 +23,20 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 Three = tuple[str, str, str]
 
 
-PHRASINGS: dict[str, tuple[Three, Three, Three, Three]] = {
+PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
     "exists": (
         ("{a}", "There {be} {a}.", "{A} {stand} there."),
         ("also {a}", "There {be} also {a}.", "{A} {be} there, too."),
         ("as well as {a}", "{A} {be} part of it.", "You also see {a}."),
         ("{a} somewhere", "Add {a}.", "It has {a}."),
+        ("{a} in there too", "I would also like {a}.", "You can find {a} here."),
     ),
     "on": (
         ("{a} on {b}", "{A} {stand} on {b}.", "On {b} there {be} {a}."),
         ("{a} on top of {b}", "{A} {be} placed on {b}.", "{B} {hold_b} {a}."),
         ("{b} with {a} on it", "{A} {rest} on top of {b}.", "On top of {b} {sit} {a}."),
         ("{a} placed on {b}", "Put {a} on {b}.", "There {be} {a} lying on {b}."),
+        ("{a} that {sit} on top of {b}", "You can see {a} on {b}.", "You see {b} with {a} on top."),
     ),
     "left-of": (
         ("{a} to the left of {b}", "{A} {stand} left of {b}.",
@@ -43,6 +46,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three]] = {
         ("{a} left of {b}", "{A} {have} been placed on the left side of {b}.",
          "Left of {b} {stand} {a}."),
         ("{a} at the left of {b}", "Put {a} to the left of {b}.", "{B} {have_b} {a} to its left."),
+        ("{b} with {a} on its left", "I'd like {a} to the left of {b}.",
+         "On the left-hand side of {b} you can see {a}."),
     ),
     "right-of": (
         ("{a} to the right of {b}", "{A} {stand} right of {b}.",
@@ -53,6 +58,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three]] = {
          "Right of {b} {stand} {a}."),
         ("{a} at the right of {b}", "Put {a} to the right of {b}.",
          "{B} {have_b} {a} to its right."),
+        ("{b} with {a} on its right", "You'll find {a} to the right of {b}.",
+         "{A} can be seen on the right-hand side of {b}."),
     ),
     "in-front-of": (
         ("{a} in front of {b}", "{A} {stand} in front of {b}.", "In front of {b} there {be} {a}."),
@@ -62,6 +69,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three]] = {
          "Directly in front of {b} {stand} {a}."),
         ("{a} standing in front of {b}", "Put {a} in front of {b}.",
          "{B} {have_b} {a} in front of it."),
+        ("{a} that {stand} in front of {b}", "In front of {b} I would like to have {a}.",
+         "You can see {a} in front of {b}."),
     ),
     "behind": (
         ("{a} behind {b}", "{A} {stand} behind {b}.", "Behind {b} there {be} {a}."),
@@ -69,24 +78,31 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three]] = {
         ("{b} with {a} behind it", "{A} {have} been put behind {b}.",
          "At the back of {b} {stand} {a}."),
         ("{a} standing behind {b}", "Put {a} behind {b}.", "{B} {have_b} {a} behind it."),
+        ("{b} that {have_b} {a} behind it", "I'd like {a} to stand behind {b}.",
+         "Behind {b}, you can see {a}."),
     ),
     "beside": (
         ("{a} next to {b}", "{A} {stand} beside {b}.", "Next to {b} there {be} {a}."),
         ("{a} beside {b}", "{A} {be} right next to {b}.", "Beside {b} {stand} {a}."),
         ("{a} by the side of {b}", "{A} {have} been put next to {b}.", "Adjacent to {b} {be} {a}."),
         ("{a} right beside {b}", "Put {a} next to {b}.", "{A} {stand} alongside {b}."),
+        ("{b} with {a} beside it", "I'd like {a} next to {b}.",
+         "At the side of {b} you can see {a}."),
     ),
     "near": (
         ("{a} near {b}", "{A} {be} close to {b}.", "Near {b} there {be} {a}."),
         ("{a} close to {b}", "{A} {stand} near {b}.", "Near to {b} {be} {a}."),
         ("{a} not far from {b}", "{A} {be} placed near {b}.", "Close to {b} {stand} {a}."),
         ("{a} close by {b}", "Put {a} near {b}.", "{A} {be} found near {b}."),
+        ("{b} with {a} nearby", "{A} should be close to {b}.", "Not far from {b} you can see {a}."),
     ),
     "far": (
         ("{a} far from {b}", "{A} {stand} far away from {b}.", "Far from {b} there {be} {a}."),
         ("{a} far away from {b}", "{A} {be} placed away from {b}.", "Away from {b} {stand} {a}."),
         ("{a} well away from {b}", "{A} {be} far from {b}.", "Far away from {b} {be} {a}."),
         ("{a} a long way from {b}", "Put {a} far away from {b}.", "{A} {stand} far off from {b}."),
+        ("{a} at a great distance from {b}", "I'd like {a} to be far from {b}.",
+         "A long way from {b} you can see {a}."),
     ),
     "distance": (
         ("{a} {v} metres from {b}", "{A} {stand} {v} metres from {b}.",
@@ -97,6 +113,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three]] = {
          "{v} m from {b} {be} {a}."),
         ("{a}, {v} metres from {b}", "Put {a} {v} metres away from {b}.",
          "{A} and {b} are {v} metres apart."),
+        ("{b} with {a} {v} metres away", "Leave {v} metres between {a} and {b}.",
+         "There {be} {a} at a distance of {v} metres from {b}."),
     ),
     "around": (
         ("{b} with {a} around it", "{A} {stand} around {b}.", "Around {b} there {be} {a}."),
@@ -104,6 +122,7 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three]] = {
         ("{b} surrounded by {a}", "{A} {be} placed all around {b}.",
          "Evenly around {b} {stand} {a}."),
         ("{a} grouped around {b}", "Put {a} around {b}.", "{B} {have_b} {a} around it."),
+        ("{a} that {stand} around {b}", "{A} surround {b}.", "You see {b} with {a} all around it."),
     ),
     "around-each": (
         ("{b}, each with {a} around it", "There {be_b} {b}, each with {a} around it.",
@@ -114,6 +133,9 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three]] = {
          "There {be_b} {b}. {A} {stand} around each {h}."),
         ("{b} with {a} around each one", "Put {a} around each of {b}.",
          "There {be_b} {b}, and around every {h} there {be} {a}."),
+        ("{b} that each have {a} around them",
+         "I'd like {b}, and each {h} should have {a} around it.",
+         "You can see {b}, every one of them surrounded by {a}."),
     ),
     "on-each": (
         ("{b} with {a} on each {h}", "There {be_b} {b}, each with {a} on it.",
@@ -124,6 +146,9 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three]] = {
          "There {be_b} {b}. Each {h} has {a} on it."),
         ("{b} with {a} on each one", "Put {a} on each of {b}.",
          "There {be_b} {b}, and on every {h} there {be} {a}."),
+        ("{b} that each have {a} on top",
+         "I'd like {b}, and there should be {a} on top of every {h}.",
+         "You can see {b}, and {a} {stand} on every one of them."),
     ),
     "flank": (
         ("{b} flanked by {a}", "{A} {stand} on either side of {b}.",
@@ -133,6 +158,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three]] = {
          "At either side of {b} {stand} {a}."),
         ("{a} to both sides of {b}", "Put {a} on either side of {b}.",
          "{B} {have_b} {a} on both sides."),
+        ("{b} with {a} on either side", "{A} flank {b}.",
+         "You can see {b} with {a}, one on each side."),
     ),
     "between": (
         ("{a} between {b} and {c}", "{A} {stand} between {b} and {c}.",
@@ -143,12 +170,16 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three]] = {
          "In between {b} and {c} {be} {a}."),
         ("{a} halfway between {b} and {c}", "Put {a} between {b} and {c}.",
          "{A} {be} placed in the space between {b} and {c}."),
+        ("{b} and {c} with {a} between them", "I'd like {a} to go between {b} and {c}.",
+         "You can see {a} with {b} on one side and {c} on the other."),
     ),
     "row": (
         ("a row of {a}", "{A} {stand} in a row.", "There is a row of {a}."),
         ("{a} in a row", "{A} {be} lined up in a row.", "There is a line of {a}."),
         ("a line of {a}", "{A} {be} placed side by side.", "A row of {a} can be seen."),
         ("{a} side by side in a row", "Put {a} in a row.", "{A} {form} a row."),
+        ("{a} arranged in a line", "I'd like {a} next to each other in a row.",
+         "You can see {a} lined up side by side."),
     ),
     "grid": (
         ("{v} rows of {a}", "There are {v} rows of {a}.", "{v} rows of {a} stand there."),
@@ -157,6 +188,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three]] = {
          "There are {v} rows, each of {a}."),
         ("{v} neat rows of {a}", "Put {v} rows of {a} there.",
          "There are {v} rows and {a} in each row."),
+        ("{a} in each of {v} rows", "I'd like {v} rows with {a} in each row.",
+         "You can see {v} rows, and each of them has {a}."),
     ),
     "stack": (
         ("a stack of {a}", "{A} {stand} on top of each other.", "There is a stack of {a}."),
@@ -164,24 +197,31 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three]] = {
         ("a pile of {a}", "{A} {be} put on top of each other.", "A tower of {a} stands there."),
         ("{a} stacked on top of each other", "Stack {a} on top of each other.",
          "{A} {form} a stack."),
+        ("{a} piled one on top of another", "{A} {be} stacked up in a pile.",
+         "You can see {a}, one on top of the other."),
     ),
     "against-wall": (
         ("{a} against {w}", "{A} {stand} against {w}.", "Against {w} there {be} {a}."),
         ("{a} along {w}", "{A} {be} placed along {w}.", "Along {w} {stand} {a}."),
         ("{a} at {w}", "{A} {be} set against {w}.", "Up against {w} {be} {a}."),
         ("{a} standing against {w}", "Put {a} against {w}.", "{A} {be} pushed up against {w}."),
+        ("{a} with its back against {w}", "I'd like {a} right up against {w}.",
+         "You can see {a} standing along {w}."),
     ),
     "on-wall": (
         ("{a} on {w}", "{A} {hang} on {w}.", "On {w} there {be} {a}."),
         ("{a} hanging on {w}", "{A} {be} mounted on {w}.", "On {w} {hang} {a}."),
         ("{a} hung on {w}", "{A} {be} hanging on {w}.", "There {be} {a} on {w}."),
         ("{a} mounted on {w}", "Hang {a} on {w}.", "On {w} {be} {a}."),
+        ("{a} attached to {w}", "You can see {a} hanging on {w}.", "{w} has {a} hanging on it."),
     ),
     "in-corner": (
         ("{a} in {w}", "{A} {stand} in {w}.", "In {w} there {be} {a}."),
         ("{a} in {w} of the room", "{A} {be} placed in {w}.", "In {w} of the room {stand} {a}."),
         ("{a} tucked into {w}", "{A} {be} in {w} of the room.", "In {w} {sit} {a}."),
         ("{a} standing in {w}", "Put {a} into {w}.", "{A} {have} been put in {w}."),
+        ("{a} that {stand} in {w}", "You will find {a} in {w} of the room.",
+         "{w} of the room has {a} in it."),
     ),
     "in-centre": (
         ("{a} in the middle of the room", "{A} {stand} in the middle of the room.",
@@ -192,24 +232,32 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three]] = {
          "In the very middle of the room {be} {a}."),
         ("{a} standing in the middle of the room", "Put {a} in the middle of the room.",
          "{A} {be} at the centre of the room."),
+        ("{a} placed centrally in the room", "I'd like {a} right in the centre of the room.",
+         "The middle of the room is taken up by {a}."),
     ),
     "facing": (
         ("{a} facing {b}", "{A} {face} {b}.", "There {be} {a} facing {b}."),
         ("{a} turned towards {b}", "{A} {be} looking at {b}.", "Facing {b} there {be} {a}."),
         ("{a} looking at {b}", "{A} {be} turned to {b}.", "Facing {b} {stand} {a}."),
         ("{a} that {face} {b}", "Turn {a} towards {b}.", "{A} {be} facing {b}."),
+        ("{a} positioned to face {b}", "I'd like {a} to be turned towards {b}.",
+         "{A} {face} in the direction of {b}."),
     ),
     "opposite": (
         ("{a} opposite {b}", "{A} {stand} opposite {b}.", "Opposite {b} there {be} {a}."),
         ("{a} across from {b}", "{A} {be} opposite {b}.", "Across from {b} {stand} {a}."),
         ("{a} directly opposite {b}", "{A} {be} placed across from {b}.", "Opposite {b} {be} {a}."),
         ("{a} standing opposite {b}", "Put {a} opposite {b}.", "{A} and {b} face each other."),
+        ("{b} with {a} across from it", "I'd like {a} and {b} opposite each other.",
+         "You can see {a} directly across from {b}."),
     ),
     "under": (
         ("{a} under {b}", "{A} {lie} under {b}.", "Under {b} there {be} {a}."),
         ("{a} underneath {b}", "{A} {be} under {b}.", "Beneath {b} {lie} {a}."),
         ("{a} beneath {b}", "{A} {be} spread underneath {b}.", "Underneath {b} {be} {a}."),
         ("{a} spread out under {b}", "Put {a} under {b}.", "{B} {stand_b} on {a}."),
+        ("{b} with {a} under it", "I'd like {a} to lie under {b}.",
+         "You can see {b}, and under it {lie} {a}."),
     ),
     "size": (
         ("{a} {v} m {w}", "There {be} {a}, {v} m {w}.", "{A} {v} m {w} {stand} there."),
@@ -218,6 +266,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three]] = {
          "{A} {v} metres {w} can be seen."),
         ("{a} about {v} metres {w}", "Add {a} that {be} {v} metres {w}.",
          "It has {a} {v} metres {w}."),
+        ("{a} measuring {v} m {w}", "I'd like {a}, and it should be {v} metres {w}.",
+         "You can see {a} here that {be} {v} metres {w}."),
     ),
     "taller": (
         ("{a} twice as tall as {b}", "{A} {be} twice as tall as {b}.",
@@ -228,6 +278,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three]] = {
          "There {be} {a} which {be} twice as high as {b}."),
         ("{a}, twice as tall as {b}", "Make {a} twice as tall as {b}.",
          "{A} {be} twice the height of {b}."),
+        ("{a} double the height of {b}", "I'd like {a} that {be} twice the height of {b}.",
+         "You can see {b}, and {a} that {be} twice as tall."),
     ),
     "parallel": (
         ("{a} parallel to {b}", "{A} {stand} parallel to {b}.", "Parallel to {b} there {be} {a}."),
@@ -236,6 +288,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three]] = {
          "Parallel to {b} {be} {a}."),
         ("{a} lined up parallel to {b}", "Put {a} parallel to {b}.",
          "{A} {be} placed parallel to {b}."),
+        ("{b} with {a} parallel to it", "{A} and {b} are parallel to each other.",
+         "You can see {a} aligned parallel with {b}."),
     ),
     "perpendicular": (
         ("{a} perpendicular to {b}", "{A} {stand} perpendicular to {b}.",
@@ -246,17 +300,24 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three]] = {
          "At right angles to {b} {stand} {a}."),
         ("{a} turned perpendicular to {b}", "Put {a} at right angles to {b}.",
          "{A} {be} at right angles to {b}."),
+        ("{a} at 90 degrees to {b}", "I'd like {a} placed perpendicular to {b}.",
+         "{A} and {b} are at right angles to each other."),
     ),
 }  # fmt: skip
-"""By fact: of train, of dev, of dev once more, and of test."""
-OPENINGS: tuple[Three, Three, Three, Three] = (
+"""By fact: of train, three times of dev, and of test."""
+OPENINGS: tuple[Three, Three, Three, Three, Three] = (
     ("A {place} with ", "A {place}. ", "This is a {place}. "),
     ("Show a {place} with ", "There is a {place}. ", "Imagine a {place}. "),
     ("Create a {place} containing ", "We are in a {place}. ", "Picture a {place}. "),
     ("I want a {place} with ", "The scene is a {place}. ", "Here is a {place}. "),
+    (
+        "Please build me a {place} that has ",
+        "Let's make a {place}. ",
+        "You are looking at a {place}. ",
+    ),
 )
 """How a text begins."""
-WAYS: dict[Split, range] = {"train": range(3), "dev": range(3, 9), "test": range(9, 12)}
+WAYS: dict[Split, range] = {"train": range(3), "dev": range(3, 12), "test": range(12, 15)}
 """The phrasings of each split, by number: three for each entry."""
 VERBS: dict[str, tuple[str, str]] = {
     "be": ("is", "are"), "have": ("has", "have"), "stand": ("stands", "stand"),

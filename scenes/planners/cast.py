@@ -146,7 +146,8 @@ class Cast:
             return group
         more = self._new(replace(group.phrase, shape=""), count - len(group.ids))
         grown = Group((*group.ids, *more), group.phrase)
-        self.groups = [grown if g == group else g for g in self.groups]
+        # By its assets: "each" makes another phrase of the same group.
+        self.groups = [Group(grown.ids, g.phrase) if g.ids == group.ids else g for g in self.groups]
         return grown
 
 

@@ -16,6 +16,8 @@ GROUPS: dict[tuple[str, ...], int] = {
     ("a", "group", "of"): 0, ("a", "bunch", "of"): 0, ("a", "number", "of"): 0,
 }  # fmt: skip
 """Ways to say a number of things; 0 leaves it to what follows."""
+EVEN = frozenset("neat straight even long tidy single orderly equal parallel short".split())
+"""What rows are that are said to be rows."""
 VERY = frozenset("right directly just straight well".split())
 """Words before a connector that only stress it, as in "right behind"."""
 DEFINITE = frozenset("the this that these those its their his her my our your both all".split())
@@ -32,7 +34,7 @@ FILLERS = frozenset(
     that who has have having contains contain containing featuring including includes
     include please create make show build draw render place add want would like i we you can see
     directly just also exactly closely neatly evenly right-hand then so very quite really where
-    together up of own immediately slightly imagine too find""".split()
+    together up out of own somewhere anywhere immediately slightly imagine too find""".split()
 )
 """Words that say nothing about what is where."""
 OPENING = (
@@ -70,7 +72,10 @@ CONNECTORS: dict[str, str] = {
     "across from": "opposite", "facing": "facing", "faces": "facing", "face": "facing",
     "looking at": "facing", "turned to": "facing", "turned towards": "facing",
     "pointing at": "facing", "oriented towards": "facing",
-    "between": "between", "in between": "between", "among": "between",
+    "between": "between", "in between": "between", "halfway between": "between",
+    "midway between": "between", "half way between": "between",
+    "in the space between": "between", "in the gap between": "between",
+    "in the middle between": "between", "among": "between",
     "around": "around", "surrounding": "around", "all around": "around",
     "at": "at",
     "holds": "holds", "hold": "holds", "carries": "holds", "carry": "holds",
@@ -79,15 +84,20 @@ CONNECTORS: dict[str, str] = {
     "above": "above", "over": "above", "hanging over": "above", "hanging above": "above",
     "on either side of": "flanking", "on both sides of": "flanking", "on each side of": "flanking",
     "at either side of": "flanking", "at both sides of": "flanking", "flanking": "flanking",
-    "at each side of": "flanking", "at both ends of": "flanking", "at each end of": "flanking",
+    "at each side of": "flanking", "to both sides of": "flanking", "to either side of": "flanking",
+    "to each side of": "flanking", "at both ends of": "flanking", "at each end of": "flanking",
     "at either end of": "flanking",
     "flanked by": "flanked-by",
-    "far from": "far", "far away from": "far", "away from": "far", "apart from": "far",
+    "far from": "far", "far away from": "far", "far off from": "far", "a long way from": "far",
+    "a long way away from": "far", "a good distance from": "far", "a good way from": "far",
+    "some distance from": "far", "a long way off": "far", "away from": "far", "apart from": "far",
     "from": "far",
     "aligned with": "aligned", "in line with": "aligned", "lined up with": "aligned",
     "parallel to": "parallel", "perpendicular to": "perpendicular",
     "at right angles to": "perpendicular", "at a right angle to": "perpendicular",
-    "twice as tall as": "twice", "twice as high as": "twice", "as tall as": "as-tall",
+    "twice as tall as": "twice", "twice as high as": "twice", "twice the height of": "twice",
+    "half the height of": "half", "the same height as": "as-tall", "as tall again as": "twice",
+    "twice taller than": "twice", "as tall as": "as-tall",
     "as high as": "as-tall", "half as tall as": "half", "half as high as": "half",
     "taller than": "taller", "higher than": "taller", "bigger than": "larger",
     "larger than": "larger", "smaller than": "smaller", "shorter than": "shorter",
@@ -135,7 +145,10 @@ PLACES: dict[str, tuple[str, dict[str, str]]] = {
     "in a grid": ("grid", {}), "in rows": ("grid", {}), "in rows and columns": ("grid", {}),
     "face to face": ("each-other", {}), "one beside the other": ("side-by-side", {}),
     "stacked up": ("stack", {}), "in a circle": ("ring", {}),
-    "in a stack": ("stack", {}), "on top of each other": ("stack", {}),
+    "in a stack": ("stack", {}), "in a pile": ("stack", {}), "in a tower": ("stack", {}),
+    "in a ring": ("ring", {}), "one on top of the other": ("stack", {}),
+    "one on top of another": ("stack", {}), "on top of one another": ("stack", {}),
+    "on top of each other": ("stack", {}),
     "parallel to each other": ("all-parallel", {}), "of the room": ("", {}),
     "part of it": ("", {}), "part of the room": ("", {}),
     "in the room": ("", {}), "of the scene": ("", {}), "on top": ("on-previous", {}),

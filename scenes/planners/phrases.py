@@ -9,6 +9,7 @@ from scenes.assets.words import singular
 from scenes.planners.lexicon import (
     DEFINITE,
     DETERMINERS,
+    EVEN,
     FILLERS,
     GROUPS,
     NUMBERS,
@@ -80,15 +81,19 @@ def read(tokens: Sequence[Token], at: int) -> tuple[Phrase, int] | None:
             (g for g in sorted(GROUPS, key=len, reverse=True) if ahead[: len(g)] == g), None
         )
         shaped = next((s for s in SHAPES if ahead[: len(s)] == s), None)
-        if shaped is not None:
+        even = token.text in EVEN and any(ahead[1 : 1 + len(s)] == s for s in SHAPES)
+        if even:
+            at += 1
+        elif shaped is not None:
             shape, rows = SHAPES[shaped], max(count, 0) if shaped[0] == "rows" else 0
             count, at = -1, at + len(shaped)
         elif grouped is not None:
             count = GROUPS[grouped] or -1
             at += len(grouped)
         elif token.text in ("each", "every"):
-            each = definite = True
-            at += 1
+            each, at = True, at + 1
+            definite = not (at < len(tokens) and tokens[at].text == "of")
+            at += not definite  # "each of five desks", which are new
         elif token.text in ("other", "remaining", "second") and definite:
             other = True
             at += 1

@@ -117,7 +117,8 @@ class _Reading:
                 elif named := (c.run or c.last):
                     self.cast.size(named[-1], dict(token.lengths))
             elif token.text == "apart" and c.gap is not None:
-                ids = [i for g in (c.run or c.last)[-1:] for i in g.ids]
+                far = c.run or c.last
+                ids = [i for g in far[-1 if len(far[-1].ids) > 1 else -2 :] for i in g.ids]
                 self.relations += shaped("apart", ids, gap=c.gap)
                 c.gap = None
             elif (

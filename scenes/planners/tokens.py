@@ -25,6 +25,21 @@ _SAME = (
     (re.compile(r"\b(left|right)-hand\b"), r"\1"),
     (re.compile(r"\bat (?:its|their) (?:centre|center)\b"), "in the centre of it"),
     (re.compile(r"\bas well as\b"), "and"),
+    (
+        re.compile(
+            r", and (?=(?:on|around|beside|under|behind|in front of|next to) (?:each|every)\b)"
+        ),
+        ". ",
+    ),
+    (re.compile(r"\b(?:about|around|roughly|approximately|nearly|almost) (?=\d)"), ""),
+    (re.compile(r"\bforms? (?=an? (?:row|line|stack|pile|tower|ring|circle)\b)"), "in "),
+    (
+        re.compile(
+            r"\b(\w+) rows(?:,| and)? (?:with )?(\w+ [\w -]+?) in (?:each|every)(?: row| one)?\b"
+        ),
+        r"\1 rows of \2",
+    ),
+    (re.compile(r"\b(each|every one) of (?:the|those|these|them) "), r"\1 "),
 )
 """Ways to say what is read in another way."""
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)?$")

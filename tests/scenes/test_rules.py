@@ -107,6 +107,18 @@ CASES: dict[str, str] = {
         "above(painting, sofa); on-wall(painting, wall=back); against-wall(sofa)"
     ),
     "a mirror on a dresser": "on(mirror, dresser)",
+    "a rug spread out under a table": "under(rug, table)",
+    "two neat rows of three chairs": (
+        "grid(chair-1, chair-2, chair-3, chair-4, chair-5, chair-6, columns=3.0)"
+    ),
+    "two rows and two trees in each row": "grid(tree-1, tree-2, tree-3, tree-4, columns=2.0)",
+    "a lamp halfway between a wardrobe and a table": "between(lamp, wardrobe, table)",
+    "a car and a bush are 2 metres apart": "apart(car, bush, distance=2.0)",
+    "four books form a stack": "stack(book-1, book-2, book-3, book-4)",
+    "a bear on each of two desks": "on(bear, desk-1); on(bear-2, desk-2)",
+    "There are two desks, and on every desk there is a cup": "on(cup, desk-1); on(cup-2, desk-2)",
+    "a wardrobe is twice the height of a desk": "scaling(wardrobe, desk, ratio=2.0)",
+    "a bush somewhere and a car a long way from it": "apart(car, bush, distance=2.0)",
     "a desk under the window with a chair at it": (
         "under(desk, window); around(chair, desk); on-wall(window, wall=back); against-wall(desk)"
     ),
