@@ -80,6 +80,7 @@ CONNECTORS: dict[str, str] = {
     "at": "at",
     "holds": "holds", "hold": "holds", "carries": "holds", "carry": "holds",
     "supports": "holds", "support": "holds",
+    "surround": "around", "surrounds": "around", "flank": "flanking", "flanks": "flanking",
     "surrounded by": "surrounded-by", "encircled by": "surrounded-by",
     "above": "above", "over": "above", "hanging over": "above", "hanging above": "above",
     "on either side of": "flanking", "on both sides of": "flanking", "on each side of": "flanking",

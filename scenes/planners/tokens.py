@@ -15,33 +15,10 @@ from scenes.planners.lexicon import (
     PLACES,
     VERY,
 )
+from scenes.planners.paraphrases import plain
 
 Kind = Literal["word", "connector", "place", "measure", "and", "comma", "stop"]
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)?|[^\W\d_]+(?:[-'’][^\W\d_]+)*|[.;:!?,\n×]", re.UNICODE)
-_SAME = (
-    (re.compile(r"\b(?:to|on|at) (?:its|their) (left|right)(?: side)?\b"), r"to the \1 of it"),
-    (re.compile(r"\bat a distance of (\S+ \w+) from\b"), r"\1 from"),
-    (re.compile(r"\bvery (?=middle|centre|center)"), ""),
-    (re.compile(r"\b(left|right)-hand\b"), r"\1"),
-    (re.compile(r"\bat (?:its|their) (?:centre|center)\b"), "in the centre of it"),
-    (re.compile(r"\bas well as\b"), "and"),
-    (
-        re.compile(
-            r", and (?=(?:on|around|beside|under|behind|in front of|next to) (?:each|every)\b)"
-        ),
-        ". ",
-    ),
-    (re.compile(r"\b(?:about|around|roughly|approximately|nearly|almost) (?=\d)"), ""),
-    (re.compile(r"\bforms? (?=an? (?:row|line|stack|pile|tower|ring|circle)\b)"), "in "),
-    (
-        re.compile(
-            r"\b(\w+) rows(?:,| and)? (?:with )?(\w+ [\w -]+?) in (?:each|every)(?: row| one)?\b"
-        ),
-        r"\1 rows of \2",
-    ),
-    (re.compile(r"\b(each|every one) of (?:the|those|these|them) "), r"\1 "),
-)
-"""Ways to say what is read in another way."""
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)?$")
 
 
@@ -57,10 +34,7 @@ class Token(NamedTuple):
 
 def read(text: str) -> list[Token]:
     """The tokens of ``text``; the longest connector or place that fits is taken."""
-    text = text.lower()
-    for said, same in _SAME:
-        text = said.sub(same, text)
-    words = [w.replace("’", "'") for w in _TOKEN.findall(text)]
+    words = _TOKEN.findall(plain(text))
     found: list[Token] = []
     at = 0
     while at < len(words):

@@ -108,6 +108,34 @@ CASES: dict[str, str] = {
     ),
     "a mirror on a dresser": "on(mirror, dresser)",
     "a rug spread out under a table": "under(rug, table)",
+    "Please build me a study that has a chair at 90 degrees to a desk": (
+        "perpendicularity(chair, desk)"
+    ),
+    "I'd like a chair to be turned towards a desk.": "facing(chair, desk)",
+    "You can see two desks, and a cup stands on every one of them.": (
+        "on(cup, desk-1); on(cup-2, desk-2)"
+    ),
+    "I'd like two desks, and there should be a cup on top of every desk.": (
+        "on(cup, desk-1); on(cup-2, desk-2)"
+    ),
+    "two desks that each have a cup on top": "on(cup, desk-1); on(cup-2, desk-2)",
+    "You can see two rows, and each of them has two desks.": (
+        "grid(desk-1, desk-2, desk-3, desk-4, columns=2.0)"
+    ),
+    "a sofa and two desks in each of two rows": (
+        "grid(desk-1, desk-2, desk-3, desk-4, columns=2.0)"
+    ),
+    "Leave 3 metres between a sofa and a desk.": "distance(sofa, desk, metres=3.0)",
+    "You can see a chair with a sofa on one side and a desk on the other.": (
+        "between(chair, sofa, desk)"
+    ),
+    "The left wall has a clock hanging on it.": "on-wall(clock, wall=left)",
+    "The left corner of the room has a plant in it.": "in-corner(plant, corner=left)",
+    "The middle of the room is taken up by a rug.": "in-centre(rug)",
+    "a desk with its back against the left wall": "against-wall(desk, wall=left)",
+    "Two chairs flank a desk.": FLANK.format("chair-1", "chair-2", "desk"),
+    "a sofa and a desk are at right angles to each other": "perpendicularity(sofa, desk)",
+    "a wardrobe double the height of a desk": "scaling(wardrobe, desk, ratio=2.0)",
     "two neat rows of three chairs": (
         "grid(chair-1, chair-2, chair-3, chair-4, chair-5, chair-6, columns=3.0)"
     ),
