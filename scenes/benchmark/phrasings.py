@@ -7,7 +7,7 @@ phrase of a list, the others are sentences.
 
 What a planner is mended by are the phrasings of train and dev. Those of test were written by
 someone who had not read the planner, and nobody but the evaluation looks at what becomes of them.
-The second and third three of dev were those of test once, and moved when they had been answered
+All but the first three of dev were those of test once, and moved when they had been answered
 (docs/lab-notes.md).
 """
 
@@ -23,13 +23,14 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 Three = tuple[str, str, str]
 
 
-PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
+PHRASINGS: dict[str, tuple[Three, ...]] = {
     "exists": (
         ("{a}", "There {be} {a}.", "{A} {stand} there."),
         ("also {a}", "There {be} also {a}.", "{A} {be} there, too."),
         ("as well as {a}", "{A} {be} part of it.", "You also see {a}."),
         ("{a} somewhere", "Add {a}.", "It has {a}."),
         ("{a} in there too", "I would also like {a}.", "You can find {a} here."),
+        ("{a} as well", "Please include {a}.", "Don't forget {a}."),
     ),
     "on": (
         ("{a} on {b}", "{A} {stand} on {b}.", "On {b} there {be} {a}."),
@@ -37,6 +38,7 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
         ("{b} with {a} on it", "{A} {rest} on top of {b}.", "On top of {b} {sit} {a}."),
         ("{a} placed on {b}", "Put {a} on {b}.", "There {be} {a} lying on {b}."),
         ("{a} that {sit} on top of {b}", "You can see {a} on {b}.", "You see {b} with {a} on top."),
+        ("{a} sitting on {b}", "{A} should go on {b}.", "Somebody left {a} on {b}."),
     ),
     "left-of": (
         ("{a} to the left of {b}", "{A} {stand} left of {b}.",
@@ -48,6 +50,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
         ("{a} at the left of {b}", "Put {a} to the left of {b}.", "{B} {have_b} {a} to its left."),
         ("{b} with {a} on its left", "I'd like {a} to the left of {b}.",
          "On the left-hand side of {b} you can see {a}."),
+        ("{b} with {a} to the left of it", "Place {a} on the left side of {b}.",
+         "Look to the left of {b} and there {be} {a}."),
     ),
     "right-of": (
         ("{a} to the right of {b}", "{A} {stand} right of {b}.",
@@ -60,6 +64,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
          "{B} {have_b} {a} to its right."),
         ("{b} with {a} on its right", "You'll find {a} to the right of {b}.",
          "{A} can be seen on the right-hand side of {b}."),
+        ("{b} with {a} over to the right", "{A} should go to the right of {b}.",
+         "There {be} {a} just to the right of {b}."),
     ),
     "in-front-of": (
         ("{a} in front of {b}", "{A} {stand} in front of {b}.", "In front of {b} there {be} {a}."),
@@ -71,6 +77,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
          "{B} {have_b} {a} in front of it."),
         ("{a} that {stand} in front of {b}", "In front of {b} I would like to have {a}.",
          "You can see {a} in front of {b}."),
+        ("{a} placed in front of {b}", "{A} should go in front of {b}.",
+         "Just in front of {b}, somebody has put {a}."),
     ),
     "behind": (
         ("{a} behind {b}", "{A} {stand} behind {b}.", "Behind {b} there {be} {a}."),
@@ -80,6 +88,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
         ("{a} standing behind {b}", "Put {a} behind {b}.", "{B} {have_b} {a} behind it."),
         ("{b} that {have_b} {a} behind it", "I'd like {a} to stand behind {b}.",
          "Behind {b}, you can see {a}."),
+        ("{a} in the space behind {b}", "{A} should be placed behind {b}.",
+         "If you look behind {b}, there {be} {a}."),
     ),
     "beside": (
         ("{a} next to {b}", "{A} {stand} beside {b}.", "Next to {b} there {be} {a}."),
@@ -88,6 +98,7 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
         ("{a} right beside {b}", "Put {a} next to {b}.", "{A} {stand} alongside {b}."),
         ("{b} with {a} beside it", "I'd like {a} next to {b}.",
          "At the side of {b} you can see {a}."),
+        ("{a} adjacent to {b}", "Position {a} right beside {b}.", "{A} and {b} are side by side."),
     ),
     "near": (
         ("{a} near {b}", "{A} {be} close to {b}.", "Near {b} there {be} {a}."),
@@ -95,6 +106,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
         ("{a} not far from {b}", "{A} {be} placed near {b}.", "Close to {b} {stand} {a}."),
         ("{a} close by {b}", "Put {a} near {b}.", "{A} {be} found near {b}."),
         ("{b} with {a} nearby", "{A} should be close to {b}.", "Not far from {b} you can see {a}."),
+        ("{a} a short distance from {b}", "Keep {a} close to {b}.",
+         "There {be} {a} somewhere near {b}."),
     ),
     "far": (
         ("{a} far from {b}", "{A} {stand} far away from {b}.", "Far from {b} there {be} {a}."),
@@ -103,6 +116,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
         ("{a} a long way from {b}", "Put {a} far away from {b}.", "{A} {stand} far off from {b}."),
         ("{a} at a great distance from {b}", "I'd like {a} to be far from {b}.",
          "A long way from {b} you can see {a}."),
+        ("{b} with {a} far away from it", "Keep {a} well away from {b}.",
+         "{A} {be} nowhere near {b}."),
     ),
     "distance": (
         ("{a} {v} metres from {b}", "{A} {stand} {v} metres from {b}.",
@@ -115,6 +130,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
          "{A} and {b} are {v} metres apart."),
         ("{b} with {a} {v} metres away", "Leave {v} metres between {a} and {b}.",
          "There {be} {a} at a distance of {v} metres from {b}."),
+        ("{a} standing {v} m from {b}", "The distance between {a} and {b} should be {v} metres.",
+         "If you walk {v} metres from {b}, you get to {a}."),
     ),
     "around": (
         ("{b} with {a} around it", "{A} {stand} around {b}.", "Around {b} there {be} {a}."),
@@ -123,6 +140,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
          "Evenly around {b} {stand} {a}."),
         ("{a} grouped around {b}", "Put {a} around {b}.", "{B} {have_b} {a} around it."),
         ("{a} that {stand} around {b}", "{A} surround {b}.", "You see {b} with {a} all around it."),
+        ("{b} with {a} placed all around", "Arrange {a} around {b}.",
+         "{B} {be_b} in the middle of {a}."),
     ),
     "around-each": (
         ("{b}, each with {a} around it", "There {be_b} {b}, each with {a} around it.",
@@ -136,6 +155,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
         ("{b} that each have {a} around them",
          "I'd like {b}, and each {h} should have {a} around it.",
          "You can see {b}, every one of them surrounded by {a}."),
+        ("{b}, every {h} with {a} around it", "Provide {b}, and arrange {a} around every {h}.",
+         "There {be_b} {b}, and each of them has {a} around it."),
     ),
     "on-each": (
         ("{b} with {a} on each {h}", "There {be_b} {b}, each with {a} on it.",
@@ -149,6 +170,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
         ("{b} that each have {a} on top",
          "I'd like {b}, and there should be {a} on top of every {h}.",
          "You can see {b}, and {a} {stand} on every one of them."),
+        ("{b}, every {h} with {a} on top", "Set out {b}, and place {a} on each {h}.",
+         "There {be_b} {b}, and every one of them has {a} on top."),
     ),
     "flank": (
         ("{b} flanked by {a}", "{A} {stand} on either side of {b}.",
@@ -160,6 +183,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
          "{B} {have_b} {a} on both sides."),
         ("{b} with {a} on either side", "{A} flank {b}.",
          "You can see {b} with {a}, one on each side."),
+        ("{b} with {a} at its sides", "Place {a} so that there is one on each side of {b}.",
+         "There {be} {a}, one to the left of {b} and one to the right."),
     ),
     "between": (
         ("{a} between {b} and {c}", "{A} {stand} between {b} and {c}.",
@@ -172,6 +197,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
          "{A} {be} placed in the space between {b} and {c}."),
         ("{b} and {c} with {a} between them", "I'd like {a} to go between {b} and {c}.",
          "You can see {a} with {b} on one side and {c} on the other."),
+        ("{a} in the gap between {b} and {c}", "{A} should go in between {b} and {c}.",
+         "Somebody put {a} right in the middle between {b} and {c}."),
     ),
     "row": (
         ("a row of {a}", "{A} {stand} in a row.", "There is a row of {a}."),
@@ -180,6 +207,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
         ("{a} side by side in a row", "Put {a} in a row.", "{A} {form} a row."),
         ("{a} arranged in a line", "I'd like {a} next to each other in a row.",
          "You can see {a} lined up side by side."),
+        ("{a} lined up next to each other", "Arrange {a} in a single row.",
+         "There {be} {a}, all in a line."),
     ),
     "grid": (
         ("{v} rows of {a}", "There are {v} rows of {a}.", "{v} rows of {a} stand there."),
@@ -190,6 +219,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
          "There are {v} rows and {a} in each row."),
         ("{a} in each of {v} rows", "I'd like {v} rows with {a} in each row.",
          "You can see {v} rows, and each of them has {a}."),
+        ("{v} rows with {a} in each", "Provide {v} rows, with {a} per row.",
+         "There are {v} rows in all, and every row has {a}."),
     ),
     "stack": (
         ("a stack of {a}", "{A} {stand} on top of each other.", "There is a stack of {a}."),
@@ -199,6 +230,7 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
          "{A} {form} a stack."),
         ("{a} piled one on top of another", "{A} {be} stacked up in a pile.",
          "You can see {a}, one on top of the other."),
+        ("{a} all piled up", "Arrange {a} in a neat stack.", "Somebody made a pile out of {a}."),
     ),
     "against-wall": (
         ("{a} against {w}", "{A} {stand} against {w}.", "Against {w} there {be} {a}."),
@@ -207,6 +239,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
         ("{a} standing against {w}", "Put {a} against {w}.", "{A} {be} pushed up against {w}."),
         ("{a} with its back against {w}", "I'd like {a} right up against {w}.",
          "You can see {a} standing along {w}."),
+        ("{a} up against {w}", "Position {a} with its back to {w}.",
+         "There {be} {a} pushed against {w}."),
     ),
     "on-wall": (
         ("{a} on {w}", "{A} {hang} on {w}.", "On {w} there {be} {a}."),
@@ -214,6 +248,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
         ("{a} hung on {w}", "{A} {be} hanging on {w}.", "There {be} {a} on {w}."),
         ("{a} mounted on {w}", "Hang {a} on {w}.", "On {w} {be} {a}."),
         ("{a} attached to {w}", "You can see {a} hanging on {w}.", "{w} has {a} hanging on it."),
+        ("{a} up on {w}", "{A} should hang on {w}.",
+         "If you look at {w}, there {be} {a} hanging there."),
     ),
     "in-corner": (
         ("{a} in {w}", "{A} {stand} in {w}.", "In {w} there {be} {a}."),
@@ -222,6 +258,7 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
         ("{a} standing in {w}", "Put {a} into {w}.", "{A} {have} been put in {w}."),
         ("{a} that {stand} in {w}", "You will find {a} in {w} of the room.",
          "{w} of the room has {a} in it."),
+        ("{a} over in {w}", "Use {w} for {a}.", "Over in {w} of the room, there {be} {a}."),
     ),
     "in-centre": (
         ("{a} in the middle of the room", "{A} {stand} in the middle of the room.",
@@ -234,6 +271,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
          "{A} {be} at the centre of the room."),
         ("{a} placed centrally in the room", "I'd like {a} right in the centre of the room.",
          "The middle of the room is taken up by {a}."),
+        ("{a} in the middle of the floor", "Centre {a} in the room.",
+         "There {be} {a} right in the middle of the room."),
     ),
     "facing": (
         ("{a} facing {b}", "{A} {face} {b}.", "There {be} {a} facing {b}."),
@@ -242,6 +281,7 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
         ("{a} that {face} {b}", "Turn {a} towards {b}.", "{A} {be} facing {b}."),
         ("{a} positioned to face {b}", "I'd like {a} to be turned towards {b}.",
          "{A} {face} in the direction of {b}."),
+        ("{a} oriented towards {b}", "{A} should face {b}.", "There {be} {a} looking towards {b}."),
     ),
     "opposite": (
         ("{a} opposite {b}", "{A} {stand} opposite {b}.", "Opposite {b} there {be} {a}."),
@@ -250,6 +290,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
         ("{a} standing opposite {b}", "Put {a} opposite {b}.", "{A} and {b} face each other."),
         ("{b} with {a} across from it", "I'd like {a} and {b} opposite each other.",
          "You can see {a} directly across from {b}."),
+        ("{a} face to face with {b}", "Position {a} directly across from {b}.",
+         "{A} and {b} are right across from each other."),
     ),
     "under": (
         ("{a} under {b}", "{A} {lie} under {b}.", "Under {b} there {be} {a}."),
@@ -258,6 +300,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
         ("{a} spread out under {b}", "Put {a} under {b}.", "{B} {stand_b} on {a}."),
         ("{b} with {a} under it", "I'd like {a} to lie under {b}.",
          "You can see {b}, and under it {lie} {a}."),
+        ("{b} standing on {a}", "{A} should go underneath {b}.",
+         "There {be} {a} on the floor under {b}."),
     ),
     "size": (
         ("{a} {v} m {w}", "There {be} {a}, {v} m {w}.", "{A} {v} m {w} {stand} there."),
@@ -268,6 +312,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
          "It has {a} {v} metres {w}."),
         ("{a} measuring {v} m {w}", "I'd like {a}, and it should be {v} metres {w}.",
          "You can see {a} here that {be} {v} metres {w}."),
+        ("{a}, which {be} {v} metres {w}", "{A} should be {v} metres {w}.",
+         "There {be} {a}, and it's {v} metres {w}."),
     ),
     "taller": (
         ("{a} twice as tall as {b}", "{A} {be} twice as tall as {b}.",
@@ -280,6 +326,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
          "{A} {be} twice the height of {b}."),
         ("{a} double the height of {b}", "I'd like {a} that {be} twice the height of {b}.",
          "You can see {b}, and {a} that {be} twice as tall."),
+        ("{a} with twice the height of {b}", "The height of {a} should be twice that of {b}.",
+         "There {be} {a}, and it's two times as tall as {b}."),
     ),
     "parallel": (
         ("{a} parallel to {b}", "{A} {stand} parallel to {b}.", "Parallel to {b} there {be} {a}."),
@@ -290,6 +338,8 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
          "{A} {be} placed parallel to {b}."),
         ("{b} with {a} parallel to it", "{A} and {b} are parallel to each other.",
          "You can see {a} aligned parallel with {b}."),
+        ("{a} in parallel with {b}", "Align {a} so that it is parallel to {b}.",
+         "There {be} {a}, and it stands parallel to {b}."),
     ),
     "perpendicular": (
         ("{a} perpendicular to {b}", "{A} {stand} perpendicular to {b}.",
@@ -302,10 +352,12 @@ PHRASINGS: dict[str, tuple[Three, Three, Three, Three, Three]] = {
          "{A} {be} at right angles to {b}."),
         ("{a} at 90 degrees to {b}", "I'd like {a} placed perpendicular to {b}.",
          "{A} and {b} are at right angles to each other."),
+        ("{a} forming a right angle with {b}", "Position {a} at 90 degrees to {b}.",
+         "There {be} {a}, and it makes a right angle with {b}."),
     ),
 }  # fmt: skip
-"""By fact: of train, three times of dev, and of test."""
-OPENINGS: tuple[Three, Three, Three, Three, Three] = (
+"""By fact: of train, four times of dev, and of test."""
+OPENINGS: tuple[Three, ...] = (
     ("A {place} with ", "A {place}. ", "This is a {place}. "),
     ("Show a {place} with ", "There is a {place}. ", "Imagine a {place}. "),
     ("Create a {place} containing ", "We are in a {place}. ", "Picture a {place}. "),
@@ -315,9 +367,10 @@ OPENINGS: tuple[Three, Three, Three, Three, Three] = (
         "Let's make a {place}. ",
         "You are looking at a {place}. ",
     ),
+    ("We need a {place} with ", "Please design a {place}. ", "Let me tell you about a {place}. "),
 )
 """How a text begins."""
-WAYS: dict[Split, range] = {"train": range(3), "dev": range(3, 12), "test": range(12, 15)}
+WAYS: dict[Split, range] = {"train": range(3), "dev": range(3, 15), "test": range(15, 18)}
 """The phrasings of each split, by number: three for each entry."""
 VERBS: dict[str, tuple[str, str]] = {
     "be": ("is", "are"), "have": ("has", "have"), "stand": ("stands", "stand"),
