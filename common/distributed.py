@@ -19,6 +19,7 @@ import torch
 from torch import distributed
 
 from common.artifacts import Files
+from common.progress import silent
 from common.records import Lessons
 from common.stages import Context, Learner, Policy
 from common.tracking import Nothing
@@ -104,9 +105,6 @@ class Together:
                 if folder.is_dir() and folder.name != "policy" and folder.name[:8] != "process-":
                     shutil.copytree(folder, own / folder.name)
             self.team.meet()
-            ctx = Context(order["seed"], order["round"], Files(own), Nothing(), _silent, own)
+            ctx = Context(order["seed"], order["round"], Files(own), Nothing(), silent, own)
             self.learner.learn(policy, order["lessons"], ctx)
             self.team.meet()
-
-
-def _silent(done: int, total: int, what: str) -> None: ...

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.artifacts import Files
 from common.errors import UserError
+from common.progress import silent
 from common.shards import Done, Replica, Shard, Work, workdir
 from common.stages import Context
 from common.tracking import Nothing
@@ -215,7 +216,7 @@ class Hand:
             round=shard.round,
             artifacts=self.artifacts,
             tracker=Nothing(),
-            progress=_silent,
+            progress=silent,
             workdir=workdir(self.scratch, shard.round, shard.stage, shard.number),
         )
         return self.replica.do(shard, ctx), time.monotonic() - began
@@ -223,6 +224,3 @@ class Hand:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
-
-
-def _silent(done: int, total: int, what: str) -> None: ...

@@ -19,6 +19,10 @@ def progress(stream: TextIO | None = None) -> Progress:
     return Bars(stream) if stream.isatty() else Lines(stream)
 
 
+def silent(done: int, total: int, what: str) -> None:
+    """Progress that nobody watches."""
+
+
 class Lines:
     """A line for the first shard, the last, and those between that come a second or more apart.
 

@@ -42,6 +42,8 @@ class Shard:
     """Where the policy that proposes is saved."""
     pool: tuple[Candidate, ...] = ()
     """What is judged."""
+    fingerprint: str | None = None
+    """Of that policy, so that a machine on which it comes back otherwise is found out."""
 
 
 class Done(NamedTuple):
@@ -100,6 +102,8 @@ class Replica:
         """
         if shard.stage == "judge":
             return Work(scores=judged(self._judges, self.train, shard.pool, ctx))
+        if shard.fingerprint is not None:
+            self.prints[shard.state] = shard.fingerprint
         self.hold(shard.state)
         tasks = [replace(self.train[name], reference=None) for name in shard.tasks]
         found = self._propose.propose(self.policy, tasks, ctx)

@@ -216,7 +216,8 @@ class Turns:
             for number in left:  # one by one: a pool is read when it is needed
                 judging = stage == "judge"
                 pool = self.store.candidates(self.run, round, number) if judging else []
-                yield Shard(stage, round, number, self.shards[number], state, tuple(pool))
+                found = self.replica.prints.get(state)
+                yield Shard(stage, round, number, self.shards[number], state, tuple(pool), found)
 
         if self.executor is not None and left:
             for shard, work, seconds in self.executor.map(shards()):

@@ -132,7 +132,7 @@ def test_training_learns_and_is_measured(models: list[Model], tmp_path: Path) ->
     finally:
         torch.set_num_threads(threads)
     assert "pictures seen" in told
-    curve = [json.loads(line) for line in (tmp_path / "whole/work/clip.jsonl").open()]
+    curve = [json.loads(line) for line in (tmp_path / "whole" / "work" / "clip.jsonl").open()]
     assert curve[-1]["loss"] < curve[0]["loss"] and curve[-1]["found"] > curve[0]["found"]
     clip = encoder.load(str(tmp_path / "whole/clip"))
     seen = [Picture(file=str(m.icon), split="train", models=(m.id,)) for m in models]
