@@ -76,9 +76,9 @@ class Ray:
                     log_to_driver=False,
                     configure_logging=False,
                 )
-            except ConnectionError as error:
+            except (ConnectionError, RuntimeError, ValueError) as error:
                 raise UserError(
-                    f"no Ray cluster answers at {address!r}: {error}",
+                    f"no Ray cluster answers at {address!r}: {_line(error)}",
                     "start one with: ray start --head",
                 ) from error
         there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]

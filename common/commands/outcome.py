@@ -48,8 +48,8 @@ def execute(
         raise SystemExit(0)  # what there is to say, the main process says
     loop = build()  # a mistake in it leaves no run that could be resumed
     store = Store()
-    out.run = run
     executor = hands.start(build, store.home, run, seed) if hands else None
+    out.run = run  # from here on there is something to resume
     if team:
         loop.learn = Together(loop.learn, team)
     try:
