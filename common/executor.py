@@ -14,6 +14,7 @@ accelerate's (:mod:`common.distributed`).
 
 from __future__ import annotations
 
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -68,6 +69,8 @@ class Ray:
         self._ray = ray
         self._own = not ray.is_initialized()
         if self._own:
+            if address is not None:
+                _reach(address)
             try:
                 ray.init(
                     address=address,
@@ -77,10 +80,7 @@ class Ray:
                     configure_logging=False,
                 )
             except (ConnectionError, RuntimeError, ValueError) as error:
-                raise UserError(
-                    f"no Ray cluster answers at {address!r}: {_line(error)}",
-                    "start one with: ray start --head",
-                ) from error
+                raise _nobody(address, error) from error
         there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         self._gpu = int(there.get("GPU", 0)) > 0
         self.workers = workers or int(there.get("GPU", 0)) or int(there.get("CPU", 0))
@@ -220,6 +220,24 @@ class Hand:
             workdir=workdir(self.scratch, shard.round, shard.stage, shard.number),
         )
         return self.replica.do(shard, ctx), time.monotonic() - began
+
+
+def _reach(address: str) -> None:
+    """Find out whether anybody listens: Ray itself would try for a minute and end the process."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        return  # auto, or a name that Ray knows
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise _nobody(address, error) from error
+
+
+def _nobody(address: str | None, error: Exception) -> UserError:
+    return UserError(
+        f"no Ray cluster answers at {address!r}: {_line(error)}",
+        "start one with: ray start --head",
+    )
 
 
 def _line(error: Exception) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from common.errors import UserError
-from common.executor import AHEAD, Ray
+from common.executor import AHEAD, Ray, _reach
 from common.records import Candidate, Task
 from common.shards import Shard
 from common.stages import Context
@@ -131,6 +131,26 @@ def test_shards_are_read_no_further_than_there_are_hands(tmp_path: Path, cluster
     assert read == list(range(12))
 
 
-def test_bad_numbers_and_addresses(tmp_path: Path, cluster: Any) -> None:
+def test_bad_numbers(tmp_path: Path, cluster: Any) -> None:
     with pytest.raises(UserError, match="workers=0"):
         Ray(toy.loop, tmp_path, "toy", 0, workers=0)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "ray://127.0.0.1:1"])
+def test_an_address_where_nobody_listens_is_told_at_once(address: str) -> None:
+    with pytest.raises(UserError, match="no Ray cluster answers"):
+        _reach(address)
+    _reach("auto")  # left to Ray
+
+
+def test_a_policy_that_comes_back_otherwise_is_found_out(tmp_path: Path, cluster: Any) -> None:
+    toy.run(tmp_path)
+    store = Store(tmp_path)
+    state = store.rounds("toy")[0].state
+    store.close()
+    wrong = Shard("propose", 1, 0, ("train-0",), state, fingerprint="another")
+    with (
+        closing(Ray(toy.loop, tmp_path, "toy", 0, workers=1)) as executor,
+        pytest.raises(RuntimeError, match="does not come back"),
+    ):
+        list(executor.map([wrong]))
