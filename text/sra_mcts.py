@@ -270,27 +270,17 @@ class Passing:
 
 
 @dataclass(frozen=True)
-class SRAMCTS:
+class SRAMCTS(Search):
     """Plans are searched, code is written for the best, and what passes the examples is learnt.
 
     ``check`` says who decides the final check, the public examples or the model. ``tokens`` is what
-    a problem may take, 0 for no limit; ``keep`` is how many lessons it gives. The other fields are
-    those of :class:`common.search.Search`.
+    a problem may take, code included, of which the search gets its share; ``keep`` is how many
+    lessons a problem gives.
     """
 
     arm: str = "search"
     check: str = "examples"
-    tokens: int = 0
     keep: int = 2
-    iterations: int = 16
-    branch: int = 3
-    exploration: float = 0.5
-    unvisited: float = 8.0
-    alpha: float = 0.5
-    rollout_branch: int = 2
-    rollout_steps: int = 1
-    gate: float = 8.8
-    depth: int = 8
 
     def __post_init__(self) -> None:
         if self.arm not in ARMS:
@@ -301,7 +291,7 @@ class SRAMCTS:
             raise UserError(
                 f"keep={self.keep}, tokens={self.tokens}", "give a keep of 1 or more, tokens >= 0"
             )
-        self.searched()
+        super().__post_init__()
 
     def searched(self) -> Search:
         """The settings of the search."""

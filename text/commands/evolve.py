@@ -19,58 +19,6 @@ class EvolveConfig:
     """One run, as it is kept with it."""
 
     task: str = "game24"
-    model: str = "scripted:rewrite-to-search"
-    solver: str | None = None
-    base_url: str | None = None
-    iterations: int = 30
-    validation: int = 20
-    test: int = 100
-    max_drop: float = 0.2
-    seconds: float = 20.0
-    without: tuple[str, ...] = ()
-    budget_tokens: int = 0
-    budget_usd: float = 0.0
-    prices: tuple[float, float] = (0.0, 0.0)
-    solver_prices: tuple[float, float] | None = None
-    max_tokens: int = 2048
-    concurrency: int = 4
-    out: str = "agent"
-
-    def __post_init__(self) -> None:
-        from text.godel.workshop import SWITCHES
-
-        least = min(self.iterations, self.concurrency, self.max_tokens)
-        if least < 1 or min(self.validation, self.test) < 2:
-            raise UserError(
-                f"{self.iterations} steps on {self.validation} and {self.test} questions",
-                "ask for 1 step, 2 questions of each, and 1 token at a time, or more",
-            )
-        if not 0 <= self.max_drop <= 1 or not self.seconds > 0:
-            raise UserError(
-                f"--max-drop {self.max_drop:g} --seconds {self.seconds:g}",
-                "give a drop from 0 to 1 and more than 0 seconds",
-            )
-        prices = (*self.prices, *(self.solver_prices or ()))
-        if min(self.budget_tokens, self.budget_usd, *prices) < 0:
-            raise UserError("a budget or a price is below 0", "give 0 for none")
-        if self.budget_usd and not any(prices):
-            raise UserError(
-                "--budget-usd without prices",
-                "give --prices READ WRITTEN, dollars a million tokens",
-            )
-        for name in self.without:
-            if name not in SWITCHES:
-                from common.cli import unknown
-
-                raise unknown("switch", name, SWITCHES)
-
-
-@dataclass(frozen=True)
-class Evolve:
-    """An agent rewrites its own policy and improver, in the sandbox, for some steps; the best
-    version is measured on test questions that it never saw. Resumable: --resume FOLDER."""
-
-    task: str = "game24"
     """game24, arithmetic and every other generated task with its settings; mgsm, drop, mmlu, gpqa,
     gsm8k, ... from the hub, or from files as in drop:FOLDER; jsonl:FILE; scenes (the schedule of
     the layout solver)."""
@@ -105,8 +53,43 @@ class Evolve:
     """Of one answer of a model."""
     concurrency: int = 4
     """Questions that a served solver answers at a time."""
-    out: Path = Path("agent")
+    out: str = "agent"
     """Folder for the versions and the best one."""
+
+    def __post_init__(self) -> None:
+        from text.godel.workshop import SWITCHES
+
+        least = min(self.iterations, self.concurrency, self.max_tokens)
+        if least < 1 or min(self.validation, self.test) < 2:
+            raise UserError(
+                f"{self.iterations} steps on {self.validation} and {self.test} questions",
+                "ask for 1 step, 2 questions of each, and 1 token at a time, or more",
+            )
+        if not 0 <= self.max_drop <= 1 or not self.seconds > 0:
+            raise UserError(
+                f"--max-drop {self.max_drop:g} --seconds {self.seconds:g}",
+                "give a drop from 0 to 1 and more than 0 seconds",
+            )
+        prices = (*self.prices, *(self.solver_prices or ()))
+        if min(self.budget_tokens, self.budget_usd, *prices) < 0:
+            raise UserError("a budget or a price is below 0", "give 0 for none")
+        if self.budget_usd and not any(prices):
+            raise UserError(
+                "--budget-usd without prices",
+                "give --prices READ WRITTEN, dollars a million tokens",
+            )
+        for name in self.without:
+            if name not in SWITCHES:
+                from common.cli import unknown
+
+                raise unknown("switch", name, SWITCHES)
+
+
+@dataclass(frozen=True)
+class Evolve(EvolveConfig):
+    """An agent rewrites its own policy and improver, in the sandbox, for some steps; the best
+    version is measured on test questions that it never saw. Resumable: --resume FOLDER."""
+
     name: str | None = None
     """Name of the run; made from task and time by default."""
     resume: Path | None = None
@@ -127,9 +110,8 @@ class Evolve:
             return resume(folder.run_of(self.resume), out, self.resume)
         from common.commands.outcome import made
 
-        known = EvolveConfig.__dataclass_fields__
-        given = {k: v for k, v in vars(self).items() if k in known}
-        place = made(self.out, "--out").absolute()
+        given = {name: getattr(self, name) for name in EvolveConfig.__dataclass_fields__}
+        place = made(Path(self.out), "--out").absolute()
         if (place / "run.json").exists():
             raise UserError(
                 f"{self.out} holds a run already",
