@@ -15,12 +15,14 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from common.errors import UserError
-from common.records import Candidate, Demonstration, Preference, Task, identity
+from common.records import Candidate, Demonstration, Lessons, Preference, Task, identity
+from common.stages import Context
 
 Direction = Literal["higher", "lower"]
 
@@ -286,3 +288,18 @@ def pair(
         chosen_id=chosen_id,
         rejected_id=rejected.id,
     )
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Select: the same lessons every round, whatever was proposed."""
+
+    lessons: Lessons
+
+    def select(
+        self,
+        tasks: Mapping[str, Task],  # noqa: ARG002
+        pool: Sequence[Candidate],  # noqa: ARG002
+        ctx: Context,  # noqa: ARG002
+    ) -> Lessons:
+        return self.lessons

@@ -37,6 +37,7 @@ from common.learners.gap import GapModel
 from common.learners.ppo import PPO
 from common.learners.reward import RewardModel, RewardTraining
 from common.learners.sft import SFT
+from common.pairing import Fixed
 from common.policies import Seeds, candidate_id
 from common.policies.best_of import Alone
 from common.policies.local import HFPolicy
@@ -296,21 +297,6 @@ def references_of(pairs: Sequence[Preference]) -> dict[str, tuple[str, str]]:
 
 
 @dataclass(frozen=True)
-class Given:
-    """Select: the same preferences every round, whatever was sampled."""
-
-    preferences: tuple[Preference, ...]
-
-    def select(
-        self,
-        tasks: Mapping[str, Task],  # noqa: ARG002
-        pool: Sequence[Candidate],  # noqa: ARG002
-        ctx: Context,  # noqa: ARG002
-    ) -> Lessons:
-        return Lessons(self.preferences)
-
-
-@dataclass(frozen=True)
 class PIT:
     """Learn to improve answers from preferences: those of the file ``data``, or right over wrong.
 
@@ -351,9 +337,9 @@ class PIT:
             max_new_tokens=config.max_new_tokens,
             lora=config.lora or None,
         )
-        select: Selector = (
-            Given(tuple(load(self.data))) if self.data else RandomPairs(self.pairs_per_task)
-        )
+        select: Selector = RandomPairs(self.pairs_per_task)
+        if self.data:
+            select = Fixed(Lessons(tuple(load(self.data))))
         return parts.loop(
             policy=Improving(parts.policy, gap, self.steps),
             propose=Alone(parts.propose),

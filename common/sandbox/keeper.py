@@ -388,9 +388,8 @@ def main() -> None:
     answer = json.dumps(keeper.run()).encode()
     if select.select([engine, control.fileno()], [], [], 0)[0]:
         return remove(order["folder"])  # nobody listens, and nobody else may be left to do it
-    rights = []
-    if keeper.folder is not None:
-        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", keeper.folder))]
+    found = [] if keeper.folder is None else [struct.pack("i", keeper.folder)]
+    rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, one) for one in found]
     with contextlib.suppress(OSError):
         sent = control.sendmsg([struct.pack("=Q", len(answer))], rights)
         assert sent == 8

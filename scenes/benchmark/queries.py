@@ -332,7 +332,7 @@ def _held(fact: Fact) -> tuple[list[Wanted], list[Constraint]]:
 def _query(scene: _Scene, split: Split, at: int, way: int) -> Query:
     group = f"{split}-{at:02d}"
     return Query(
-        id=f"{group}-{'abcdefghijklmnopqr'[way]}",
+        id=f"{group}-{chr(ord('a') + way)}",
         text=tell(way, scene.place, scene.facts),
         objects=tuple(scene.objects.values()),
         constraints=tuple(scene.constraints),

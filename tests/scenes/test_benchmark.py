@@ -223,8 +223,8 @@ def test_there_are_as_many_queries_as_promised() -> None:
 
 
 def test_splits_share_no_phrasing_and_no_combination() -> None:
-    for groups in PHRASINGS.values():
-        assert len({phrase for three in groups for phrase in three}) == 18
+    for phrasings in PHRASINGS.values():
+        assert len(phrasings) == len(set(phrasings)) == 18
     assert sorted(way for ways in WAYS.values() for way in ways) == list(range(18))
     said = {
         split: {(c.kind, c.subjects, c.hosts, c.side) for q in found for c in q.constraints}

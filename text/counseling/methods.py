@@ -16,14 +16,16 @@ The paper's settings are ``samples=10 temperature=0.8 beta=0.5 nll_weight=0 refe
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from common.errors import UserError
 from common.gate import Gate
+from common.pairing import Fixed
 from common.policies.local import HFPolicy
-from common.records import Task
+from common.records import Lessons, Task
 from common.stages import Context
 from text.counseling.advisor import Advisor
 from text.counseling.independent import Independent
@@ -34,7 +36,6 @@ from text.counseling.stages import (
     Advisors,
     Alternatives,
     BestOverWorst,
-    Experts,
     Feedbacks,
     Silent,
     Valid,
@@ -97,11 +98,12 @@ class FeedbackSFT:
                 f"{parts.config.task} has no experts' feedback in train, dev and test",
                 "give conversations with feedback; docs/multilevel-feedback.md has the form",
             )
+        notes = dict(Counter(d.source for d in taught))
         return parts.loop(
             tasks=asked,
             propose=Silent(),
             judge=[],
-            select=Experts(tuple(taught)),
+            select=Fixed(Lessons(demonstrations=tuple(taught), notes=notes)),
             learn=parts.sft(),
             measure=Agreement(advisor),
             gate=Gate("accuracy"),

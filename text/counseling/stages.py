@@ -36,23 +36,6 @@ class Silent:
 
 
 @dataclass(frozen=True)
-class Experts:
-    """Select: the same demonstrations every round."""
-
-    demonstrations: tuple[Demonstration, ...]
-
-    def select(
-        self,
-        tasks: Mapping[str, Task],  # noqa: ARG002
-        pool: Sequence[Candidate],  # noqa: ARG002
-        ctx: Context,  # noqa: ARG002
-    ) -> Lessons:
-        kinds = [d.source for d in self.demonstrations]
-        notes = {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
-        return Lessons(demonstrations=self.demonstrations, notes=notes)
-
-
-@dataclass(frozen=True)
 class Feedbacks:
     """Propose: ``n`` feedbacks to each response that the start finds inappropriate.
 
