@@ -59,9 +59,11 @@ _SAID: tuple[tuple[str, str], ...] = (
     # Walls, corners and the middle.
     (r"\bwith (?:its|their) backs? (?:against|to) ", "against "),
     (r"\b(?:right )?up (?=against\b)", ""),
-    (r"\battached to (?=(?:the|a) [\w ]*?wall)", "on "),
-    (r"\b(the [\w ]*?wall) has (.+?)(?: hanging)? on it\b", r"on \1 is \2"),
-    (r"\b(the [\w ]*?corner)(?: of the room)? has (.+?) in it\b", r"in \1 is \2"),
+    (r"\battached to (?=(?:the|a) (?:\w+ )?wall)", "on "),
+    (r"\b(the (?:\w+ )?wall) has (.+?)(?:(?: hanging| mounted)? on it)?(?=[.,;]|$)",
+     r"on \1 is \2"),
+    (r"\b(the (?:\w+ ){0,2}corner)(?: of the room)? has (.+?)(?: in it)?(?=[.,;]|$)",
+     r"in \1 is \2"),
     (r"\b(the (?:middle|centre|center) of the room) is (?:taken up|occupied|filled) by\b",
      r"in \1 is"),
     (r"\bcentrally in\b", "in the centre of"),
@@ -77,7 +79,8 @@ _SAID: tuple[tuple[str, str], ...] = (
     (r", and (?:it|they) (?:is|are) (?=\S+ (?:m|cm|metres?|meters?)\b)", ", "),
     (r"\bdouble the height of\b", "twice as tall as"),
     (r"\btwice as (tall|high)(?! as)\b", r"twice as \1 as it"),
-    (r"\b(?:about|around|roughly|approximately|nearly|almost) (?=\d)", ""),
+    (r"\b(?:about|around|roughly|approximately|nearly|almost) "
+     r"(?=\d[\d.,]* ?(?:c?m|metres?|meters?)\b)", ""),
     (r"\bas well as\b", "and"),
 )  # fmt: skip
 _SAME = tuple((re.compile(said), same) for said, same in _SAID)

@@ -129,9 +129,13 @@ CASES: dict[str, str] = {
     "You can see a chair with a sofa on one side and a desk on the other.": (
         "between(chair, sofa, desk)"
     ),
+    "The left wall has a clock.": "on-wall(clock, wall=left)",
     "The left wall has a clock hanging on it.": "on-wall(clock, wall=left)",
     "The left corner of the room has a plant in it.": "in-corner(plant, corner=left)",
     "The middle of the room is taken up by a rug.": "in-centre(rug)",
+    "six chairs around 2 tables": (
+        "around(chair-1, chair-2, chair-3, table-1); around(chair-4, chair-5, chair-6, table-2)"
+    ),
     "a desk with its back against the left wall": "against-wall(desk, wall=left)",
     "Two chairs flank a desk.": FLANK.format("chair-1", "chair-2", "desk"),
     "a sofa and a desk are at right angles to each other": "perpendicularity(sofa, desk)",
