@@ -104,8 +104,8 @@ class BestOf:
         return self.reward.score([prompts[c.task] for c in drawn], [c.output for c in drawn])
 
     def fingerprint(self) -> str:
-        """A hash of the policy's state and the reward model's."""
-        return identity(self.policy.fingerprint(), self.reward.fingerprint())
+        """A hash of the policy's state, the reward model's, and how many are sampled."""
+        return identity(self.policy.fingerprint(), self.reward.fingerprint(), self.best_of)
 
     def save(self, folder: Path) -> None:
         """As the policy is saved, with the reward model in ``reward``."""
