@@ -51,6 +51,8 @@ class Clause:
     """Hosts named before their subject: "on the table is a lamp"."""
     holder: Group | None = None
     """What stands before "with"."""
+    guessed: bool = False
+    """It was named in the sentence before."""
     held: list[Group] = field(default_factory=list)
     """What was named after "with", of which nothing else has been said."""
     halves: list[Group] = field(default_factory=list)

@@ -34,15 +34,30 @@ FILLERS = frozenset(
     that who has have having contains contain containing featuring including includes
     include please create make show build draw render place add want would like i we you can see
     directly just also exactly closely neatly evenly right-hand then so very quite really where
-    together up out of own somewhere anywhere immediately slightly imagine too find""".split()
+    should somebody someone look let together up out of own somewhere anywhere immediately slightly
+    imagine too find""".split()
 )
 """Words that say nothing about what is where."""
-OPENING = (
-    r"^(?:please )?(?:(?:create|make|show|draw|render|build|generate|imagine)(?: me)? )?"
-    r"(?:a|an|the) (?:3d )?(?:scene|picture|image|photo|photograph|view|render(?:ing)?) "
-    r"(?:of|with|containing|showing|where|in which) "
+INTRODUCING = frozenset(
+    """is are be has have contain contains containing include includes including featuring create
+    make show build draw render place add put want""".split()
 )
-"""How a text may begin that says no more than that there is to be a scene."""
+"""Words before a thing that has no article: "create sofa next to table"."""
+PERSONS = frozenset("i me we us you he she they somebody someone up together".split())
+"""What stands behind a verb and not behind a thing."""
+WHOLE = frozenset("room scene setting place".split())
+"""What everything is in."""
+FRAME = frozenset(
+    """i me my we us our you your it it's its is this that here there let lets let's i'm we're i'd
+    we'd you're am are be do does have has had going to would like want wants need needs wish love
+    please could can should will must imagine picture think thinking of about describe tell show
+    shows showing make create build design draw paint render generate model set up give get see
+    look looking look at in into on for the a an what where image photo photograph scene view plan
+    layout brief client customer user story takes place happens setting consider suppose assume
+    start starts begin begins inside standing now today next so just help out with by interior
+    visualise visualize sketch 3d good nice whole simple""".split()
+)
+"""Words of an opening: what comes before the place that a text is about."""
 DETERMINERS = frozenset({*NUMBERS, *DEFINITE, "some", "several", "many", "few", "each", "every"})
 """Words that a noun phrase may begin with."""
 PARTICIPLES = frozenset("hung found seen spread laid kept shown held".split())
@@ -58,7 +73,9 @@ CONNECTORS: dict[str, str] = {
     "next to": "beside", "beside": "beside", "by": "beside", "alongside": "beside",
     "adjacent to": "beside", "at the side of": "beside", "by the side of": "beside",
     "near to": "near", "near": "near", "close to": "near", "nearby": "near", "not far from": "near",
-    "in the vicinity of": "near", "close by": "near", "vis-a-vis": "opposite",
+    "in the vicinity of": "near", "a short distance from": "near", "a short way from": "near",
+    "a small distance from": "near", "a short distance away from": "near", "close by": "near",
+    "vis-a-vis": "opposite",
     "to the left of": "left-of", "on the left of": "left-of", "left of": "left-of",
     "on the left side of": "left-of", "to the left side of": "left-of", "at the left of": "left-of",
     "to the right of": "right-of", "on the right of": "right-of", "right of": "right-of",
@@ -70,6 +87,7 @@ CONNECTORS: dict[str, str] = {
     "ahead of": "in-front-of",
     "opposite to": "opposite", "opposite of": "opposite", "opposite": "opposite",
     "across from": "opposite", "facing": "facing", "faces": "facing", "face": "facing",
+    "towards": "facing", "toward": "facing", "face to face with": "opposite",
     "looking at": "facing", "turned to": "facing", "turned towards": "facing",
     "pointing at": "facing", "oriented towards": "facing",
     "between": "between", "in between": "between", "halfway between": "between",
@@ -202,6 +220,12 @@ AT_WALLS = frozenset(
 )
 """What stands with its back to a wall in any room, if nothing is said."""
 BACK = frozenset({"it", "them"})
+CONTAINERS = frozenset(
+    """bowl vase basket box crate pot flowerpot bag bin can bucket fireplace cage jar glass mug cup
+    drawer trunk suitcase tray fridge wardrobe bookcase bookshelf shelf cupboard cabinet sink
+    bathtub aquarium pan dish chest cart trolley kennel pond pool""".split()
+)
+"""What something small may be in."""
 SIDEWAYS = {
     "at-left": "left-of", "at-right": "right-of", "background": "behind",
     "foreground": "in-front-of",

@@ -12,8 +12,10 @@ from scenes.planners.lexicon import (
     EVEN,
     FILLERS,
     GROUPS,
+    INTRODUCING,
     NUMBERS,
     PARTICIPLES,
+    PERSONS,
     PRONOUNS,
     SHAPES,
 )
@@ -149,6 +151,8 @@ def read(tokens: Sequence[Token], at: int) -> tuple[Phrase, int] | None:
         at += 1
     head = singular(words[-1])
     plural = head != words[-1]
+    if count < 0 and not (plural or definite or each or shape or _alone(tokens, start, at)):
+        return None
     if count < 0:
         count = 0 if plural else 1
     made = Phrase(
@@ -166,6 +170,20 @@ def read(tokens: Sequence[Token], at: int) -> tuple[Phrase, int] | None:
         sought,
     )
     return made, at
+
+
+def _alone(tokens: Sequence[Token], start: int, end: int) -> bool:
+    """Whether a thing may be named there without an article, as in "sofa left of lamp".
+
+    Most single words without one are verbs and the like: "we need a sofa", "tell me about a room".
+    """
+    before = tokens[start - 1] if start else None
+    after = tokens[end] if end < len(tokens) else None
+    if before is not None and before.kind == "word" and before.text not in INTRODUCING | {"of"}:
+        return False
+    if after is None or after.kind != "word":
+        return True
+    return after.text in FILLERS - PERSONS and not determines(after.text)
 
 
 def _compound(word: str) -> int | None:

@@ -11,23 +11,22 @@ whatever is named is looked for in the index. Words that it cannot use are told.
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 from common.errors import UserError
-from scenes.graph import Relation, Room, SceneGraph
+from scenes.graph import Relation, SceneGraph
 from scenes.planners import Plan, phrases
 from scenes.planners import tokens as lexer
 from scenes.planners.arrange import flank, place, relate, shaped
-from scenes.planners.cast import Cast, Clause, Group
+from scenes.planners.cast import Clause, Group
 from scenes.planners.habits import habits
 from scenes.planners.lexicon import (
     BACK,
     BIG,
+    CONTAINERS,
     DEFINITE,
     FILLERS,
     NUMBERS,
-    OPENING,
     OUTDOORS,
     OUTSIDE,
     PLACES,
@@ -35,16 +34,16 @@ from scenes.planners.lexicon import (
     ROOMS,
     SEATS,
     SIDEWAYS,
-    SURROUNDINGS,
-    TABLES,
     TOYS,
+    WHOLE,
 )
+from scenes.planners.paraphrases import opened
 from scenes.planners.phrases import Phrase
-from scenes.planners.sayings import say
+from scenes.planners.telling import TURNED, Told
 from scenes.planners.tokens import Token
 
-TURNED = {"surrounded-by": "around", "flanked-by": "flanking", "holds": "on"}
-"""Connectors whose host comes first, and what they are the other way round."""
+AHEAD = frozenset("against-wall on-wall in-corner in-centre row stack grid ring".split())
+"""Places that may be named before what is there."""
 VERBS = frozenset("is are be been stand stands sit sits".split())
 EXAMPLE = 'name things, as in "a table with four chairs around it"'
 
@@ -59,17 +58,13 @@ class Rules:
         return _Reading(text).plan()
 
 
-class _Reading:
+class _Reading(Told):
     """One text being read."""
 
     def __init__(self, text: str) -> None:
+        super().__init__()
         self.text = " ".join(text.split())
-        self.rest = re.sub(OPENING, "", self.text, flags=re.IGNORECASE)
-        self.cast = Cast()
-        self.relations: list[Relation] = []
-        self.unused: list[str] = []
-        self.room: Room | None = None
-        self.kind = ""
+        self.rest = opened(self.text)
         self.before: Group | None = None
         """The subject of the sentence before: what "it" points to."""
 
@@ -139,22 +134,22 @@ class _Reading:
                     at = read[1]
                     continue
             at += 1
-        self._attach(c)
+        self.attach(c)
         if c.named:
             self.before = c.named[0]
 
     def _name(self, c: Clause, phrase: Phrase) -> None:
         self.unused += phrase.unused
-        if self._surroundings(c, phrase):
+        if self.surroundings(c, phrase):
             return
         # "in a garage", but "a car behind a garage" and "two garages".
         about = c.pending is not None and c.pending[0] != "inside"
         named = phrase.head in ROOMS or phrase.head in OUTDOORS
-        if phrase.head == "room" or (named and phrase.count < 2 and not about):
-            self._setting(phrase)
+        if phrase.head in WHOLE or (named and phrase.count < 2 and not about):
+            self.setting(phrase)
             c.pending = None
             return
-        group = self.cast.resolved(phrase) or self._made(c, phrase)
+        group = self.cast.resolved(phrase) or self.made(c, phrase)
         self._hear(c, group)
 
     def _hear(self, c: Clause, group: Group) -> None:
@@ -176,19 +171,19 @@ class _Reading:
                 c.inverted = (kind, [*c.halves, group])
             else:
                 hosts = [*c.halves, group]
-                self._say(c, kind, subjects, hosts)
+                self.say(c, kind, subjects, hosts)
                 c.subject = subjects
             c.pending, c.halves = None, []
             c.last, c.run = [group], []
         elif c.inverted is not None:
             kind, hosts = c.inverted
-            self._say(c, kind, [group], hosts)
+            self.say(c, kind, [group], hosts)
             c.last = c.subject = [group]
         else:
             if c.run and not c.separated:
                 c.run = []
             if c.closed and c.separated:
-                self._attach(c)
+                self.attach(c)
             if c.holder is not None:
                 c.held.append(group)
             if c.place:
@@ -211,13 +206,14 @@ class _Reading:
         if kind == "with" and token.text != "with" and not (c.run or c.last or c.subject):
             return  # what has it is no thing: "the room has a sofa"
         if kind == "with":
-            self._attach(c)
+            self.attach(c)
             source = (
                 c.run[-1:]
                 or (c.subject if c.subject and (c.separated or c.hangs) else c.last)
                 or ([self.before] if self.before else [])
             )
             c.holder = source[0] if source else None
+            c.guessed = bool(source) and source[0] is self.before and source[0] not in c.named
             c.run, c.last = [], source
             c.separated = False
             return
@@ -243,6 +239,15 @@ class _Reading:
         if kind in TURNED and not c.verb:  # "a plant and a table surrounded by chairs"
             return c.run[-1:]
         carried = kind in ("on", "inside")
+        before = c.run[:-1]
+        if any(g.phrase.shape or g.phrase.lengths for g in before):
+            return c.run[-1:]
+        if (
+            kind == "around"
+            and any(g.head not in SEATS for g in before)
+            and c.run[-1].head in SEATS
+        ):
+            return c.run[-1:]
         fits = not carried or not any(g.head in BIG | OUTSIDE for g in c.run[:-1])
         together = c.verb or ((len(c.run) == 2 or carried) and not c.listed)
         alone = c.holder is None or c.verb
@@ -256,6 +261,11 @@ class _Reading:
         if c.pending is not None and not c.pending[1]:
             c.pending = None
         ids = [i for g in chosen for i in g.ids]
+        large = kind in SIDEWAYS and any(g.head in BIG for g in chosen)
+        if (large or kind in ("flank-previous", "on-previous")) and any(
+            g in c.held for g in chosen
+        ):
+            c.closed = True
         if kind == "in-centre" and c.holder is not None and chosen and chosen[0] in c.held:
             c.run = []  # in the middle of what holds it: it will be put on that
             return
@@ -266,7 +276,12 @@ class _Reading:
                 self.relations += flank(self.cast.copied(chosen[0], 2).ids, hosts[0].ids[0])
         elif kind in SIDEWAYS and chosen:
             # Of what was named first: "a sofa, and an armchair on the right".
-            other = next((g for g in [*c.named, *self.cast.groups] if g not in chosen), None)
+            held = c.holder is not None and chosen[0] in c.held
+            other = (
+                c.holder
+                if held
+                else next((g for g in [*c.named, *self.cast.groups] if g not in chosen), None)
+            )
             if other is not None:
                 heads = (chosen[0].head, other.head)
                 self.relations += relate(SIDEWAYS[kind], ids, other.ids, heads, c.gap)
@@ -278,7 +293,7 @@ class _Reading:
                 self.relations += relate("on", ids, host.ids, (chosen[0].head, host.head))
         elif ids:
             self.relations += place(token.value, ids, c.gap)
-        elif kind in ("against-wall", "on-wall", "in-corner", "in-centre"):
+        elif kind in AHEAD:
             c.place = token.value
         elif not chosen and kind:
             self.unused.append(token.text)
@@ -288,6 +303,9 @@ class _Reading:
         c.run, c.separated = [], False
 
     def _pronoun(self, c: Clause, word: str) -> None:
+        if word in BACK and c.pending is None and c.run:
+            c.last, c.subject, c.run = c.run[-1:], c.run[-1:], []
+            return  # "there is a bed, and it is 2 m wide"
         if word in ("one", "each") and c.pending is None:
             if word == "each" and (c.run or c.last):
                 last = (c.run or c.last)[-1]
@@ -303,6 +321,9 @@ class _Reading:
             return
         if word == "each":  # "two desks with a lamp on each"
             found = Group(found.ids, replace(found.phrase, each=True))
+        if c.pending is not None and c.pending[0] == "inside" and not _holds(found, subjects):
+            c.pending, c.last = None, subjects  # "a park, and a fountain in it"
+            return
         if c.pending is None and c.holder is None and not c.run:
             c.last = c.subject = [found]
             return
@@ -314,80 +335,10 @@ class _Reading:
         if subjects:
             c.last = subjects
 
-    # Naming
 
-    def _surroundings(self, c: Clause, phrase: Phrase) -> bool:
-        """Walls, floors and corners are no assets; being at them may be a place."""
-        if phrase.head not in SURROUNDINGS:
-            return False
-        if c.pending is not None:
-            kind, subjects = c.pending
-            ids = [i for g in subjects for i in g.ids]
-            wall = next((w for w in ("back", "left", "right") if w in phrase.words), "any")
-            if phrase.head == "wall" and kind in ("on",):
-                self.relations += [say("on-wall", i, wall=wall) for i in ids]
-            elif phrase.head == "wall":
-                self.relations += [say("against-wall", i, wall=wall) for i in ids]
-            elif phrase.head == "corner":
-                side = wall if wall in ("left", "right") else "any"
-                self.relations += [say("in-corner", i, corner=side) for i in ids]
-            c.subject = c.last = subjects
-            c.pending = None
-        else:
-            self.unused += phrase.words
-        return True
-
-    def _setting(self, phrase: Phrase) -> None:
-        self.kind = phrase.head
-        wanted = phrase.lengths
-        if {"width", "depth"} <= wanted.keys():
-            height = {"height": wanted["height"]} if "height" in wanted else {}
-            self.room = Room(width=wanted["width"], depth=wanted["depth"], **height)
-
-    def _made(self, c: Clause, phrase: Phrase) -> Group:
-        group = self.cast.made(phrase, c.holder.head if c.holder is not None else "")
-        self.relations += shaped(phrase.shape, group.ids, phrase.rows)
-        return group
-
-    # Saying
-
-    def _say(self, c: Clause, kind: str, subjects: list[Group], hosts: list[Group]) -> None:
-        if kind in TURNED:
-            kind, subjects, hosts = TURNED[kind], hosts, subjects
-        on = [i for h in hosts for i in h.ids]
-        for n, group in enumerate(subjects):
-            if set(group.ids) & set(on):
-                continue
-            if any(h.phrase.each for h in hosts) and kind != "flanking":
-                each = 1 if group.phrase.definite else len(group.ids)
-                subjects[n] = group = self.cast.copied(group, each * len(on))
-            elif kind == "flanking" and len(group.ids) == 1 and len(subjects) == 1:
-                subjects[n] = group = self.cast.copied(group, 2)
-            ids = group.ids[:1] if kind == "on" and group.phrase.shape == "stack" else group.ids
-            if kind == "facing" and group.phrase.shape in ("row", "column", "grid"):
-                # They all look the same way.
-                self.relations.append(say("facing", ids[len(ids) // 2], on[0]))
-                continue
-            self.relations += relate(kind, ids, on, (group.head, hosts[-1].head), c.gap)
-        c.gap = None
-
-    def _attach(self, c: Clause) -> None:
-        """What stands after "with" and of which nothing else was said belongs to what is before."""
-        if c.holder is None:
-            return
-        for group in c.held:
-            host = c.holder
-            if host.phrase.each:
-                group = self.cast.copied(group, len(group.ids) * len(host.ids))
-            if group.head in SEATS and host.head in TABLES:
-                kind = "around"
-            elif host.head in TABLES or (host.head not in SEATS and group.head not in BIG):
-                kind = "on"
-            else:
-                kind = "on" if group.head not in BIG else "near"
-            self.relations += relate(kind, group.ids, host.ids, (group.head, host.head))
-            self.cast.notes.append(f"{host.phrase.what} with {group.phrase.what}: taken as {kind}")
-        c.held, c.holder, c.closed = [], None, False
+def _holds(host: Group, inside: list[Group]) -> bool:
+    """Whether something may be in a thing: nothing large, and only in what is hollow."""
+    return host.head in CONTAINERS and not any(g.head in BIG | OUTSIDE for g in inside)
 
 
 def _once(relations: list[Relation]) -> list[Relation]:
