@@ -7,7 +7,7 @@ trusted, and :mod:`scenes.assets.search` ranks; ``looks`` may rank its best agai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from common.errors import UserError
@@ -30,6 +30,8 @@ BEND = 1.4
 """By how much more a model may be stretched one way than another; more looks wrong."""
 STANDS = 0.25
 """Metres of a catalogue's elevation up to which a thing may as well stand on the floor."""
+SMALLEST = 5
+"""Tenths of their size to which things get smaller at most, to find room on what carries them."""
 VARIED = frozenset({"different", "various", "assorted", "mixed", "diverse"})
 Looks = Callable[[str, Sequence[Hit]], Sequence[Hit]]
 """Ranks hits for some words again, best first."""
@@ -81,6 +83,10 @@ def dress(
         sizes[asset.id] = size
         if model is not None:
             surfaces[asset.id] = scaled(model, size)
+    for name, size in _fitting(graph, sizes, surfaces).items():
+        sizes[name] = size
+        if name in chosen:
+            surfaces[name] = scaled(chosen[name], size)
     assets = tuple(
         a.model_copy(update={"model": chosen[a.id].id}) if a.id in chosen else a
         for a in graph.assets
@@ -88,6 +94,55 @@ def dress(
     lifts = {name: m.elevation for name, m in chosen.items() if m.elevation > STANDS}
     dressed = graph.model_copy(update={"assets": assets})
     return Dressed(dressed, chosen, sizes, surfaces, missing, lifts)
+
+
+def _fitting(
+    graph: SceneGraph, sizes: Mapping[str, Size], surfaces: Mapping[str, Sequence[Surface]]
+) -> dict[str, Size]:
+    """New sizes of things that would find no room together on what carries them.
+
+    Catalogues have bowls of half a metre; four on a small cabinet are smaller ones. What has a
+    wanted size keeps it, and nothing gets smaller than half of what it was.
+    """
+    free = {a.id for a in graph.assets if a.width is None and a.depth is None and a.height is None}
+    carried: dict[str, list[str]] = {}
+    for relation in graph.relations:
+        if relation.kind == "on":
+            carried.setdefault(relation.assets[1], []).append(relation.assets[0])
+    found: dict[str, Size] = {}
+    for host, names in carried.items():
+        top = max(
+            surfaces.get(host, ()),
+            key=lambda s: (s.x[1] - s.x[0]) * (s.y[1] - s.y[0]),
+            default=None,
+        )
+        if top is None or len(names) < 2:
+            continue
+        room = (top.x[1] - top.x[0], top.y[1] - top.y[0])
+        for tenths in range(10, SMALLEST - 1, -1):
+            share = tenths / 10
+            if _packed([_shrunk(n, sizes, free, share) for n in names], room):
+                break
+        if share < 1.0:
+            found |= {n: _shrunk(n, sizes, free, share) for n in names if n in free}
+    return found
+
+
+def _shrunk(name: str, sizes: Mapping[str, Size], free: Collection[str], share: float) -> Size:
+    x, y, z = sizes[name]
+    return (x * share, y * share, z * share) if name in free else (x, y, z)
+
+
+def _packed(things: Sequence[Size], room: tuple[float, float], gap: float = 0.02) -> bool:
+    """Whether things find room in rows from the front to the back, the deepest first."""
+    left, deep, used = 0.0, 0.0, 0.0
+    for x, y, _ in sorted(things, key=lambda size: -size[1]):
+        if not deep or left + x > room[0]:
+            used, left, deep = used + deep + (gap if deep else 0.0), 0.0, y
+        left += x + gap
+        if x > room[0] or used + deep > room[1]:
+            return False
+    return True
 
 
 def sized(asset: Asset, own: Size | None, block: Size = BLOCK) -> Size:

@@ -11,7 +11,7 @@ from common.errors import UserError
 from scenes.assets.index import Index
 from scenes.assets.model import Model
 from scenes.dress import BLOCK, dress, scaled, sized
-from scenes.graph import Asset, SceneGraph, Surface
+from scenes.graph import Asset, Relation, SceneGraph, Surface
 from tests.scenes.hashed import hashed
 
 
@@ -110,3 +110,21 @@ def test_models_are_measured_once_and_broken_ones_left_out(index: Index) -> None
 def test_hits_may_be_ranked_again_by_looks(index: Index) -> None:
     found = dress(graph(("a", "chair")), index, looks=lambda _, hits: hits[::-1])
     assert found.models["a"] != dress(graph(("a", "chair")), index).models["a"]
+
+
+def test_what_would_find_no_room_together_gets_smaller_to_half_at_most(index: Index) -> None:
+    # The table's top is 1.08 by 0.72 m: two chairs of 0.5 m fit side by side, six need to shrink.
+    def sizes(count: int, **wanted: float) -> set[tuple[float, float, float]]:
+        assets = [Asset(id="t", what="table")]
+        assets += [Asset(id=f"c{k}", what="chair", **wanted) for k in range(count)]  # type: ignore[arg-type]
+        on = tuple(Relation(kind="on", assets=(f"c{k}", "t")) for k in range(count))
+        found = dress(SceneGraph(assets=tuple(assets), relations=on), index).sizes
+        return {found[f"c{k}"] for k in range(count)}
+
+    assert sizes(2) == {(0.5, 0.5, 0.9)}
+    (six,) = sizes(6)
+    across, along = int((1.08 + 0.02) / (six[0] + 0.02)), int((0.72 + 0.02) / (six[1] + 0.02))
+    assert 0.25 <= six[0] < 0.5 and across * along >= 6
+    assert six[2] / six[0] == pytest.approx(1.8)
+    assert sizes(40) == {(0.25, 0.25, 0.45)}
+    assert sizes(6, width=0.5) == {(0.5, 0.5, 0.9)}
