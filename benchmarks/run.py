@@ -17,6 +17,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,6 +56,8 @@ def parsed(output: str) -> list[dict[str, Any]]:
     if not isinstance(found, list) or not found:
         raise ValueError("its last line is no list of results")
     for one in found:
+        if not isinstance(one, dict):
+            raise ValueError("a result is no object")
         for name in ("claim", "ratio", "spread", "n", "against", "aim", "unit", "better"):
             if name not in one:
                 raise ValueError(f"a result lacks {name}")
@@ -62,21 +65,29 @@ def parsed(output: str) -> list[dict[str, Any]]:
 
 
 def run(script: Path, limit: float = SECONDS) -> dict[str, Any]:
-    """What ``script`` found, or how it failed; its output is shown while it runs."""
+    """What ``script`` found, or how it failed; what it prints is shown while it runs."""
     environment = os.environ | {"PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}"}
     environment["PYTHONUNBUFFERED"] = "1"
     about: dict[str, Any] = {"command": f"python benchmarks/{script.name}", "results": []}
     about["load"] = round(os.getloadavg()[0], 1)
     begun, lines = time.monotonic(), list[str]()
     command = ["timeout", "--kill-after=10", str(limit), sys.executable, str(script)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=environment, cwd=HERE.parent
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        lines.append(line)
-    code = process.wait()
+    with tempfile.TemporaryFile("w+") as talk:  # warnings and bars would tear the last line
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=talk,
+            text=True,
+            env=environment,
+            cwd=HERE.parent,
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+        code = process.wait()
+        talk.seek(0)
+        errors = [line.strip() for line in talk.read().splitlines() if line.strip()]
     about["seconds"] = round(time.monotonic() - begun)
     try:
         about["results"] = parsed("".join(lines))
@@ -84,7 +95,8 @@ def run(script: Path, limit: float = SECONDS) -> dict[str, Any]:
         about["failed"] = f"printed no result ({error})"
     if code:
         how = f"no end after {limit:g} s" if code in (124, 137) else f"exit code {code}"
-        about["failed"] = how + (f": {lines[-1].strip()[:150]}" if lines else "")
+        about["failed"] = how + (f": {errors[-1][:150]}" if errors else "")
+        print("\n".join(errors[-20:]), file=sys.stderr)
     return about
 
 
@@ -99,9 +111,10 @@ def row(name: str, about: dict[str, Any]) -> list[str]:
         )
         aim = "" if one["aim"] is None else f"{sign} {one['aim']:g}{unit}"
         value = f"{one['ratio']:.3g}{unit}"
+        spread = f"{low:.3g} to {high:.3g}, n={one['n']}" if one["n"] > 1 else "n=1"
         found.append(
             f"| {one['claim']} | {f'**{value}**, missed' if missed else value} | "
-            f"{low:.3g} to {high:.3g}, n={one['n']} | {aim} | {one['against']} | `{name}` |"
+            f"{spread} | {aim} | {one['against']} | `{name}` |"
         )
     if "failed" in about:
         words = about["failed"].replace("|", "/")
