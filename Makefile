@@ -41,10 +41,9 @@ format: .venv/.installed
 	$(BIN)/ruff check --fix $(PACKAGES) tests benchmarks studies
 	$(BIN)/ruff format $(PACKAGES) tests benchmarks studies
 
+# Half an hour to an hour on two free cores: writes benchmarks/RESULTS.md.
 bench: setup
-	@set -e; for script in benchmarks/*.py; do \
-	  test -f $$script || continue; echo "== $$script"; $(BIN)/python $$script; \
-	done
+	$(BIN)/python benchmarks/run.py
 
 # After a change of the dependencies in pyproject.toml.
 lock:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from claim import of, tell
 
 from text.bstar import N_STAR, THRESHOLDS, Choice, choose, scan
 
@@ -124,6 +125,8 @@ def main() -> None:
         axes.set(xlabel="rewards", ylabel="seconds of processor", title="B-STaR's scan")
         axes.legend(fontsize=8, frameon=False)
         figure.savefig(chosen.out, metadata={"Date": None})
+    about = f"B-STaR's scan of {len(small.queries)} rewards"
+    tell(of(about, [plain / one for one in times], "the released scan", aim=50))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from claim import of, tell
 
 from common.policies.local import HFPolicy
 from common.policies.weights import native_bfloat16
@@ -102,13 +103,17 @@ def main(model: str = "smollm2", questions: str = "16", threads: str = "") -> No
     check(policy, prompts[:4])
     base = rate(lambda: theirs(policy, prompts, SAMPLES, TEMPERATURE))
     print(f"{'generate, float32':<20} {base[0]:>7.1f} tokens/s of processor, {base[1]:.1f} clock")
+    told = []
     for name, dtype in (("ours, float32", None), ("ours, bfloat16", torch.bfloat16)):
         policy.sampling_dtype = dtype
         found = rate(lambda: ours(policy, prompts, SAMPLES, TEMPERATURE))
         print(f"{name:<20} {found[0]:>7.1f} tokens/s of processor, {found[1]:.1f} clock; "
               f"{found[0] / base[0]:.2f} and {found[1] / base[1]:.2f} times generate")  # fmt: skip
+        told.append(of(f"sampling {questions} questions × {SAMPLES} from {model}, {name}",
+                       [found[1] / base[1]], "transformers' generate, float32", aim=2))  # fmt: skip
     native = native_bfloat16(policy.device)
     print(f"this processor {'multiplies' if native else 'does not multiply'} bfloat16 itself")
+    tell(*told)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from claim import of, tell
+
 from common.records import Candidate, identity
 from common.store import Store
 
@@ -83,9 +85,13 @@ def main(largest: int = 10**6) -> None:
             size *= 10
         store.close()
     first, last = min(results), max(results)
+    told = []
     for name in Times._fields:
         ratio = getattr(results[last], name) / getattr(results[first], name)
         print(f"{name}: {ratio:.2f} times the time at {first} stored when {last} are")
+        told.append(of(f"store, {name} a round when {last} are stored", [ratio],
+                       f"when {first} are", aim=1.25, better="lower"))  # fmt: skip
+    tell(*told)
 
 
 if __name__ == "__main__":

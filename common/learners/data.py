@@ -22,6 +22,7 @@ from transformers import PrinterCallback, TrainerCallback
 
 from common.distributed import world
 from common.errors import UserError
+from common.policies.packing import bare
 from common.policies.weights import no_bars
 from common.records import Demonstration, Preference
 from common.stages import Context
@@ -134,6 +135,12 @@ class Plumbing:
 
     lengths: Sequence[int]
     args: Any
+    accelerator: Any
+    model: Any
+
+    def bare(self) -> Any:
+        """The transformers model, without what distributes it and without an adapter's wrapper."""
+        return bare(self.accelerator.unwrap_model(self.model))
 
     def _prepare_dataset(self, dataset: Any, *_args: Any, **_kw: Any) -> Any:
         return dataset

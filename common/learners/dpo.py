@@ -28,6 +28,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from common.errors import UserError
 from common.learners import data
 from common.policies.local import HFPolicy
+from common.policies.packing import fused
 from common.records import Lessons, identity
 from common.stages import Context
 
@@ -199,7 +200,7 @@ class DPOTrainerWithAnchor(data.Plumbing, DPOTrainer):  # type: ignore[misc]
         kept = []
 
         def forward(**kw: Any) -> Any:
-            kept.append(model(**kw))
+            kept.append(fused(model, self.bare(), kw))
             return kept[-1]
 
         loss: Any = super()._compute_loss(forward, inputs, False)

@@ -19,6 +19,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 from common.learners import data
 from common.learners.dpo import release
 from common.policies.local import HFPolicy
+from common.policies.packing import fused
 from common.records import Lessons, identity
 from common.stages import Context
 
@@ -129,7 +130,7 @@ class WeightedSFTTrainer(data.Plumbing, SFTTrainer):  # type: ignore[misc]
         weight_B = inputs.pop("weight")
 
         def forward(**kw: Any) -> Any:
-            out = model(**kw)
+            out = fused(model, self.bare(), kw)
             if out.get("log_probs") is not None:
                 out = SimpleNamespace(**{**out, "log_probs": out.log_probs * weight_B[:, None]})
             return out

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from common.errors import UserError
+from common.policies.packing import response_logits
 from common.stages import Progress
 
 _LOGITS_AT_ONCE = 2**27  # 0.5 GB of float32: bounds a batch
@@ -55,21 +56,19 @@ def teacher_forced(
         batch = order[start : start + rows]
         start += rows
         ids_BT = torch.full((len(batch), longest), pad)
-        mask_BT = torch.zeros_like(ids_BT)
+        mask_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
         answer_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
         for row, index in enumerate(batch):
             prompt, completion = pairs[index]
             end = len(prompt) + len(completion)
             ids_BT[row, :end] = torch.tensor([*prompt, *completion])
-            mask_BT[row, :end] = 1
+            mask_BT[row, :end] = True
             answer_BT[row, len(prompt) : end] = True
-        ids_BT = ids_BT.to(model.device)
-        logits_BTV = model(
-            input_ids=ids_BT, attention_mask=mask_BT.to(model.device), use_cache=False
-        ).logits[:, :-1]
-        chosen_BT = logits_BTV.gather(2, ids_BT[:, 1:, None]).squeeze(2).float()
-        logp_BT = chosen_BT - logits_BTV.float().logsumexp(-1)
-        logp_BT = logp_BT.masked_fill(~answer_BT[:, 1:].to(model.device), 0.0)
+        ids_BT, asked_BT = ids_BT.to(model.device), answer_BT[:, 1:].to(model.device)
+        logits_KV = response_logits(model, ids_BT, mask_BT.to(model.device), asked_BT).float()
+        chosen_K = logits_KV.gather(1, ids_BT[:, 1:][asked_BT][:, None]).squeeze(1)
+        logp_K = chosen_K - logits_KV.logsumexp(-1)
+        logp_BT = logp_K.new_zeros(asked_BT.shape).masked_scatter(asked_BT, logp_K)
         for index, value in zip(batch, logp_BT.double().sum(1).tolist(), strict=True):
             sums[index] = value
     model.train(training)

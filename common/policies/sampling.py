@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from common.policies.packing import full_attention
 from common.stages import Progress
 
 Steer = Callable[[Sequence[int], Tensor, Tensor], Tensor]
@@ -186,7 +187,7 @@ def _batch(
     longest = max(map(len, unique))
 
     # Sliding windows and recurrent layers need the library's own cache and masks.
-    plain = _full_attention(model.config)
+    plain = full_attention(model.config)
     # What all begin with is read once; padding comes between it and the rest of each prompt.
     shared = _common(list(unique)) if plain and len(unique) > 1 else 0
     ids_UP = torch.full((len(unique), longest), pad)
@@ -302,16 +303,6 @@ def _draw(
         token_B = pick_B if order is None else order.gather(1, pick_B[:, None]).squeeze(1)
     chosen_B = logits_BV.gather(1, token_B[:, None]).squeeze(1)
     return token_B, chosen_B - logits_BV.logsumexp(-1)
-
-
-def _full_attention(config: Any) -> bool:
-    text = config.get_text_config()
-    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
-    return (
-        kinds == {"full_attention"}
-        and not getattr(text, "sliding_window", None)
-        and text._attn_implementation in ("sdpa", None)
-    )
 
 
 def _common(prompts: Sequence[tuple[int, ...]]) -> int:

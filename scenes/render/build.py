@@ -157,6 +157,9 @@ def sky(zenith: Numbers, horizon: Numbers, strength: float) -> None:
     tree.links.new(split.outputs["Z"], ramp.inputs["Fac"])
     tree.links.new(ramp.outputs["Color"], back.inputs["Color"])
     back.inputs["Strength"].default_value = strength
+    # Where light comes from is looked up in a map of the sky. Blender's own size for it costs more
+    # than a small picture, and a gradient needs none of it.
+    world.cycles.sampling_method, world.cycles.sample_map_resolution = "MANUAL", 64
 
 
 def look_from(at: Numbers, target: Numbers, degrees: float) -> bpy.types.Object:

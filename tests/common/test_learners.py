@@ -124,12 +124,15 @@ def test_mask_covers_exactly_the_response(tmp_path: Path) -> None:
     trainer.compute_loss(trainer.model, batch).backward()
     hook.remove()
     assert states[0].grad is not None
-    used = states[0].grad.abs().sum(-1) > 0
-    for row, p in enumerate([*items, *items]):
-        answer = p.chosen if row < len(items) else p.rejected
+    # The sequences lie end to end in one row.
+    lengths = batch["attention_mask"].sum(1).tolist()
+    rows = (states[0].grad.abs().sum(-1)[0] > 0).split(lengths)
+    for used, p, answer in zip(
+        rows, [*items, *items], [p.chosen for p in items] + [p.rejected for p in items], strict=True
+    ):
         prompt, response = len(p.prompt.split()), len(answer.split()) + 1
-        expected = [prompt - 1 <= t < prompt - 1 + response for t in range(used.shape[1])]
-        assert used[row].tolist() == expected
+        expected = [prompt - 1 <= t < prompt - 1 + response for t in range(len(used))]
+        assert used.tolist() == expected
 
 
 def test_completions_are_cut_at_max_length_and_empty_pairs_left_out() -> None:

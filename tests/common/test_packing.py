@@ -1,0 +1,124 @@
+"""Packed rows give what rectangles give: values, gradients, and only where they may be used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from trl.trainer.utils import add_fused_lm_head
+
+from common.policies import packing
+from common.policies.likelihood import teacher_forced
+from tests.common.tiny import tiny_config
+
+FIELDS = ("log_probs", "entropy", "mean_logits", "is_top1")
+
+
+def model(**options: Any) -> Any:
+    torch.manual_seed(0)
+    config = tiny_config()
+    for name, value in options.items():
+        setattr(config, name, value)
+    return LlamaForCausalLM(config)
+
+
+def batch(lengths: list[tuple[int, int]]) -> dict[str, Any]:
+    """Random sequences of so many prompt and response tokens, padded at the end."""
+    generator = torch.Generator().manual_seed(len(lengths))
+    widest = max(map(sum, lengths))
+    ids_BT = torch.zeros(len(lengths), widest, dtype=torch.long)
+    mask_BT, labels_BT = torch.zeros_like(ids_BT), torch.full_like(ids_BT, -100)
+    for row, (prompt, response) in enumerate(lengths):
+        end = prompt + response
+        ids_BT[row, :end] = torch.randint(2, 24, (end,), generator=generator)
+        mask_BT[row, :end] = 1
+        labels_BT[row, prompt:end] = ids_BT[row, prompt:end]
+    return {"input_ids": ids_BT, "attention_mask": mask_BT, "labels": labels_BT,
+            "fused_lm_head": True}  # fmt: skip
+
+
+def gradients(made: Any) -> torch.Tensor:
+    found = torch.cat([p.grad.flatten() for p in made.parameters() if p.grad is not None])
+    made.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("kind", ["plain", "grouped", "adapter"])
+@pytest.mark.parametrize(
+    "lengths", [[(1, 1)], [(5, 3), (5, 3)], [(1, 3), (1, 1), (9, 2), (3, 9), (2, 1)]]
+)
+def test_a_packed_row_is_the_rectangle(lengths: list[tuple[int, int]], kind: str) -> None:
+    made = model(num_key_value_heads=1) if kind == "grouped" else model()
+    add_fused_lm_head(made, outputs=FIELDS)
+    if kind == "adapter":
+        lora = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+        made = get_peft_model(made, lora)
+    made.double().train()
+    inputs = batch(lengths)
+    expected = made(**inputs)
+    weight_BT = torch.rand(expected.log_probs.shape, dtype=torch.float64)
+    (expected.log_probs * weight_BT).sum().backward()
+    wanted = gradients(made)
+    alone = packing.bare(made)
+    assert packing.packable(alone)
+    found = packing.fused(made, alone, inputs)
+    (found.log_probs * weight_BT).sum().backward()
+    torch.testing.assert_close(gradients(made), wanted, atol=1e-5, rtol=1e-4)
+    assert torch.equal(found.label_mask, expected.label_mask)
+    asked_BT = expected.label_mask
+    for name in FIELDS:
+        one, other = found[name].double(), expected[name].double() * asked_BT
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+    assert alone.config._attn_implementation == "sdpa"  # as it was
+
+
+def test_prompts_that_come_to_no_logits_change_nothing() -> None:
+    """The output layer sees as many states as tokens are asked for."""
+    made, inputs = model(), batch([(7, 2), (3, 4), (1, 1)])
+    seen: list[int] = []
+    made.lm_head.register_forward_hook(lambda _, args, __: seen.append(args[0].shape[1]))
+    real_BT = inputs["attention_mask"].bool()
+    asked_BT = inputs["labels"][:, 1:] != -100
+    packed = packing.response_logits(made, inputs["input_ids"], real_BT, asked_BT)
+    assert seen == [7]
+    made.config._attn_implementation = "eager"
+    plain = packing.response_logits(made, inputs["input_ids"], real_BT, asked_BT)
+    assert seen[1] == 9
+    torch.testing.assert_close(packed, plain, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_teacher_forcing_is_the_sum_by_hand(attention: str) -> None:
+    made = model()
+    made.config._attn_implementation = attention
+    prompts, answers = [[5, 6, 7], [4], [9, 9]], [[8, 1], [3, 2, 5, 1], [1]]
+    sums, counts = teacher_forced(made, prompts, answers, pad=0, batch_size=2)
+    assert counts == [2, 4, 1]
+    for prompt, answer, total in zip(prompts, answers, sums, strict=True):
+        with torch.no_grad():
+            logp = made(torch.tensor([prompt + answer])).logits[0].log_softmax(-1)
+        by_hand = sum(float(logp[len(prompt) - 1 + i, t]) for i, t in enumerate(answer))
+        assert total == pytest.approx(by_hand, abs=1e-4)
+
+
+def test_attention_dropout_still_drops() -> None:
+    made, inputs = model(attention_dropout=0.5).train(), batch([(3, 4), (2, 6)])
+    add_fused_lm_head(made)
+    once, again = (packing.fused(made, made, inputs).log_probs for _ in range(2))
+    assert not torch.equal(once, again)
+
+
+def test_windows_and_models_of_other_kinds_get_rectangles() -> None:
+    windows = MistralForCausalLM(MistralConfig(
+        vocab_size=24, hidden_size=24, intermediate_size=32, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=2, sliding_window=4,
+    ))  # fmt: skip
+    assert not packing.packable(windows)
+    assert not packing.packable(torch.nn.Linear(2, 2))
+    add_fused_lm_head(windows)
+    inputs = batch([(3, 6), (5, 2)])
+    found = packing.fused(windows, windows, inputs)
+    assert torch.equal(found.log_probs, windows(**inputs).log_probs)
