@@ -146,6 +146,9 @@ class Cast:
         """The group with as many assets as are needed, more of the same added."""
         if len(group.ids) >= count:
             return group
+        if len(self.assets) + count - len(group.ids) > MAX_ASSETS:
+            self.notes.append(f"{group.phrase.what}: no room for {count} of them")
+            return group
         more = self._new(replace(group.phrase, shape=""), count - len(group.ids))
         grown = Group((*group.ids, *more), group.phrase)
         # By its assets: "each" makes another phrase of the same group.

@@ -87,7 +87,11 @@ CASES: dict[str, str] = {
         "facing(armchair-1, armchair-2); facing(armchair-2, armchair-1)"
     ),
     "a chair between the table and the sofa": "between(chair, table, sofa)",
-    "a sofa between two lamps": "between(sofa, lamp-1, lamp-2)",
+    "a sofa between two lamps": (
+        "direction(lamp-1, sofa, side=left); proximity(lamp-1, sofa, distance=0.3); "
+        "direction(lamp-2, sofa, side=right); proximity(lamp-2, sofa, distance=0.3); "
+        "symmetry(lamp-1, lamp-2, sofa, host=True)"
+    ),
     "two sofas opposite each other with a coffee table between them": (
         "facing(sofa-1, sofa-2); facing(sofa-2, sofa-1); between(table, sofa-1, sofa-2)"
     ),
