@@ -9,8 +9,8 @@ phrase of a list, the others are sentences.
 
 What a planner is mended by are the phrasings of train and dev, where the same may stand more than
 once. Those of test were written by people who had not read the planner, and nobody but the
-evaluation looks at what becomes of them. Of dev's, threes two to five were those of test once and
-moved when they had been answered, the others are of the same writers as test's (docs/lab-notes.md).
+evaluation looks at what becomes of them. Of dev's, some were those of test once and moved when they
+had been answered, the others are of the same writers as test's (docs/lab-notes.md).
 """
 
 from __future__ import annotations

@@ -53,6 +53,8 @@ class Clause:
     """What stands before "with"."""
     guessed: bool = False
     """It was named in the sentence before."""
+    sized: list[Group] = field(default_factory=list)
+    """Their size was said: of these there is no more to come."""
     held: list[Group] = field(default_factory=list)
     """What was named after "with", of which nothing else has been said."""
     halves: list[Group] = field(default_factory=list)

@@ -21,7 +21,7 @@ _NP = (
 """A noun phrase, as short as it may be."""
 _ONE = rf"((?:an?|the|one) {_WORD}(?: {_WORD}){{0,3}}?)"
 """The same of one thing."""
-_SPACE = r"(\S+ (?:m|metres?|meters?))"
+_SPACE = r"(\S+ (?:m|metres?|meters?)\b)"
 _END = r"(?=[.,;:]| and\b| with\b| that\b| which\b|$)"
 _FORM = r"(row|line|stack|pile|tower|circle|ring|grid)"
 _WALL = r"(the (?:\w+ )?wall)"

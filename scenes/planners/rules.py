@@ -34,6 +34,7 @@ from scenes.planners.lexicon import (
     ROOMS,
     SEATS,
     SIDEWAYS,
+    TABLES,
     TOYS,
     WHOLE,
 )
@@ -111,6 +112,7 @@ class _Reading(Told):
                     c.gap = token.lengths[0][1]
                 elif named := (c.run or c.last):
                     self.cast.size(named[-1], dict(token.lengths))
+                    c.sized.append(named[-1])
             elif token.text == "apart" and c.gap is not None:
                 far = c.run or c.last
                 ids = [i for g in far[-1 if len(far[-1].ids) > 1 else -2 :] for i in g.ids]
@@ -240,7 +242,7 @@ class _Reading(Told):
             return c.run[-1:]
         carried = kind in ("on", "inside")
         before = c.run[:-1]
-        if any(g.phrase.shape or g.phrase.lengths for g in before):
+        if any(g.phrase.shape or g.phrase.lengths or g in c.sized for g in before):
             return c.run[-1:]
         if (
             kind == "around"
@@ -261,7 +263,8 @@ class _Reading(Told):
         if c.pending is not None and not c.pending[1]:
             c.pending = None
         ids = [i for g in chosen for i in g.ids]
-        large = kind in SIDEWAYS and any(g.head in BIG for g in chosen)
+        floor = c.holder is not None and c.holder.head not in TABLES
+        large = kind in SIDEWAYS and (floor or any(g.head in BIG for g in chosen))
         if (large or kind in ("flank-previous", "on-previous")) and any(
             g in c.held for g in chosen
         ):
