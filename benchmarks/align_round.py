@@ -1,6 +1,6 @@
 """A round of SpeechAlign: ours, against the same glued from generate, TRL and the judges' packages.
 
-    python benchmarks/align_round.py                         # 12 texts × 4 samples
+    python benchmarks/align_round.py                         # 10 texts × 4 samples
     python benchmarks/align_round.py --texts 2 --samples 2 --turns 1
 
 Both sides say the same texts equally often, held to the text by the same steering, make the sounds,
@@ -50,10 +50,11 @@ TOLERANCE = 0.05
 
 
 class Outcome(NamedTuple):
-    """Word error rates of the samples, and the loss over the pairs after learning."""
+    """Word error rates of the samples, the pairs, and the policy that learnt from them."""
 
     rates: list[float]
-    loss: float
+    pairs: list[Preference]
+    learnt: HFPolicy
 
 
 class Steered(LogitsProcessor):  # type: ignore[misc]
@@ -133,7 +134,7 @@ class Round:
                     row.update(new)
         pairs = self.pairs(found)
         learn(made, pairs)
-        return Outcome([row["wer"] for row in rows], loss_over(made, pairs))
+        return Outcome([row["wer"] for row in rows], pairs, made)
 
     def glued(self, turn: int) -> Outcome:
         """As the libraries do it."""
@@ -150,13 +151,13 @@ class Round:
             scores = self.one_by_one(paths, texts)
         pairs = self.pairs(found)
         learn_by_trl(made, pairs)
-        return Outcome(scores["wer"], loss_over(made, pairs))
+        return Outcome(scores["wer"], pairs, made)
 
 
 def check(one: Sequence[Outcome], two: Sequence[Outcome]) -> None:
     """Stop unless both sides come to the same."""
     rates = [np.concatenate([o.rates for o in side]) for side in (one, two)]
-    losses = [float(np.mean([o.loss for o in side])) for side in (one, two)]
+    losses = [float(np.mean([loss_over(o.learnt, o.pairs) for o in s])) for s in (one, two)]
     apart = float(rates[0].mean() - rates[1].mean())
     error = float(np.sqrt(sum(r.var(ddof=1) / len(r) for r in rates)))
     print(f"word error rate {rates[0].mean():.3f} and {rates[1].mean():.3f} ({apart:+.3f} ± "
@@ -167,9 +168,9 @@ def check(one: Sequence[Outcome], two: Sequence[Outcome]) -> None:
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    flags.add_argument("--texts", type=int, default=12)
+    flags.add_argument("--texts", type=int, default=10)
     flags.add_argument("--samples", type=int, default=4)
-    flags.add_argument("--turns", type=int, default=3)
+    flags.add_argument("--turns", type=int, default=2)
     chosen = flags.parse_args()
     torch.set_num_threads(threads())
     round = Round(chosen.texts, chosen.samples, threads())
