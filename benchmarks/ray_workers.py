@@ -70,7 +70,7 @@ def spread(
     seconds: list[float] = []
     lease = store.lease(f"{RUN}-{workers}-{time.time_ns()}", "", {}, SEED)
     with closing(Ray(partial(build, config), store.home, RUN, SEED, workers=workers)) as ray:
-        while len(ray._up) < workers:  # an actor that is not up yet is no worker
+        while ray.ready < workers:  # an actor that is not up yet is no worker
             list(ray.map(shards[:2]))
         begun, worked = time.perf_counter(), time.process_time()
         for done in ray.map(shards[2:]):
