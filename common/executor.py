@@ -96,6 +96,11 @@ class Ray:
         for _ in range(self.workers):
             self._start()
 
+    @property
+    def ready(self) -> int:
+        """How many workers are up, as far as :meth:`map` has heard."""
+        return len(self._up)
+
     def map(self, shards: Iterable[Shard]) -> Iterator[Done]:
         """As :meth:`common.shards.Executor.map`.
 
