@@ -29,7 +29,7 @@ FIGURES = ("constraint", "relations")
 
 def main(folders: list[Path]) -> None:
     models, _ = index()
-    queries = [q for q in builtin("test", every=False) if q.size <= LEARNT]
+    queries = [q for q in builtin("test", each=1) if q.size <= LEARNT]
     answers = Answers(models, Rules(), SEED)
     before = answers.answer(starting("published"), queries, progress())
     for name in FIGURES:

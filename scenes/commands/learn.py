@@ -33,8 +33,9 @@ class Evaluate:
     """A library of skills that `scenes learn` made; the built-in relations by default."""
     arms: str = ",".join(ARMS)
     """Which, with commas; the first is what others are compared with."""
-    phrasings: Literal["all", "one"] = "all"
-    """Of the built-in queries: each scene in every way (test has three), or in one by turns."""
+    phrasings: Literal["all", "one", "known"] = "all"
+    """Of the built-in queries: each scene in three ways, in one, or in one of those by which the
+    planner was mended."""
     split: Literal["train", "dev", "test"] = "test"
     """Of the built-in queries. Mend with dev, and look at test at the end."""
     seed: int = 0
@@ -61,7 +62,9 @@ class Evaluate:
             raise UserError(f"no arm {', '.join(lost) or 'at all'}", f"use {', '.join(ARMS)}")
         arms: list[Arm] = [a for a in ARMS if a in wanted]
         queries = (
-            load(self.queries) if self.queries else builtin(self.split, self.phrasings == "all")
+            load(self.queries)
+            if self.queries
+            else builtin(self.split, 3 if self.phrasings == "all" else 1, self.phrasings == "known")
         )
         skills = opened(self.library) if self.library is not None else None
         models, _ = index(progress=out.progress())
@@ -155,7 +158,7 @@ def learn(config: LearnConfig, run: str, seed: int, out: Output) -> dict[str, An
 
     models, _ = index(progress=out.progress())
     splits: tuple[Split, ...] = ("train", "dev", "test")
-    queries = [q for split in splits for q in builtin(split, every=False) if q.size <= LEARNT]
+    queries = [q for split in splits for q in builtin(split, each=1) if q.size <= LEARNT]
     if config.queries is not None:
         queries = load(Path(config.queries))
     asked = config.model is not None or config.base_url is not None

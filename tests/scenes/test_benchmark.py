@@ -219,7 +219,10 @@ def test_there_are_as_many_queries_as_promised() -> None:
     assert len(kinds) >= 22
     assert builtin("test") == test  # the same every time
     assert {len({q.text for q in test if q.scene == s}) for s in scenes} == {3}
-    assert [q.scene for q in builtin("test", every=False)] == list(scenes)
+    one, known = builtin("test", each=1), builtin("test", each=1, known=True)
+    assert [q.scene for q in one] == [q.scene for q in known] == list(scenes)
+    assert all(a.constraints == b.constraints for a, b in zip(one, known, strict=True))
+    assert not {q.text for q in known} & {q.text for q in test}
 
 
 def test_splits_share_no_phrasing_and_no_combination() -> None:
