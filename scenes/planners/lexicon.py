@@ -55,7 +55,7 @@ FRAME = frozenset(
     look looking look at in into on for the a an what where image photo photograph scene view plan
     layout brief client customer user story takes place happens setting consider suppose assume
     start starts begin begins inside standing now today next so just help out with by interior
-    visualise visualize sketch 3d good nice whole simple""".split()
+    try visualise visualize sketch 3d good nice whole simple""".split()
 )
 """Words of an opening: what comes before the place that a text is about."""
 DETERMINERS = frozenset({*NUMBERS, *DEFINITE, "some", "several", "many", "few", "each", "every"})
@@ -226,6 +226,10 @@ CONTAINERS = frozenset(
     bathtub aquarium pan dish chest cart trolley kennel pond pool""".split()
 )
 """What something small may be in."""
+STANDING = frozenset(
+    "chair stool plant suitcase can bicycle bike guitar lamp bench person dog".split()
+)
+"""What is not large and stands on the floor all the same."""
 SIDEWAYS = {
     "at-left": "left-of", "at-right": "right-of", "background": "behind",
     "foreground": "in-front-of",

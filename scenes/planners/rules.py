@@ -34,6 +34,7 @@ from scenes.planners.lexicon import (
     ROOMS,
     SEATS,
     SIDEWAYS,
+    STANDING,
     TABLES,
     TOYS,
     WHOLE,
@@ -341,7 +342,7 @@ class _Reading(Told):
 
 def _holds(host: Group, inside: list[Group]) -> bool:
     """Whether something may be in a thing: nothing large, and only in what is hollow."""
-    return host.head in CONTAINERS and not any(g.head in BIG | OUTSIDE for g in inside)
+    return host.head in CONTAINERS and not any(g.head in BIG | OUTSIDE | STANDING for g in inside)
 
 
 def _once(relations: list[Relation]) -> list[Relation]:
