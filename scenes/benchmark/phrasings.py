@@ -8,9 +8,9 @@ in the singular, ``{v}`` a number, ``{w}`` a wall or a corner. The first phrasin
 phrase of a list, the others are sentences.
 
 What a planner is mended by are the phrasings of train and dev, where the same may stand more than
-once. Those of test were written by people who had not read the planner, and nobody but the
-evaluation looks at what becomes of them. Of dev's, some were those of test once and moved when they
-had been answered, the others are of the same writers as test's (docs/lab-notes.md).
+once. Those of test were written without sight of the planner, and nobody but the evaluation looks
+at what becomes of them. Of dev's, some were those of test once and moved when they had been
+answered, the others are of the same sets as test's (docs/lab-notes.md).
 """
 
 from __future__ import annotations
