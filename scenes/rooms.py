@@ -41,6 +41,7 @@ def housed(
     longest = max((max(width, depth) for width, depth, _ in floor), default=0.0)
     blocks = _blocks(graph, sizes)
     across = max((width for width, _ in blocks), default=0.0)
+    across = max(across, _spread(graph, sizes))
     width = max(LEAST, math.sqrt(area * ASPECT), longest + 1.0, across + 0.5)
     depth = max(LEAST, area / width, longest + 0.5, _stacked(blocks, width - 0.5) + 0.5)
     tall = max((height for *_, height in sizes.values()), default=0.0)
@@ -64,6 +65,19 @@ def _blocks(
             columns = int(said.options.get("columns", 0)) or math.ceil(math.sqrt(count))
             found.append((wide * columns, deep * math.ceil(count / columns)))
     return found
+
+
+def _spread(graph: SceneGraph, sizes: Mapping[str, tuple[float, float, float]]) -> float:
+    """Metres that two things take with the distance that was said of them."""
+    options = {"distance": "metres", "apart": "distance"}
+    said = [r for r in graph.relations if r.kind in options]
+    return max(
+        (
+            float(r.options.get(options[r.kind], 0.0)) + sum(sizes[a][0] for a in r.assets[:2])
+            for r in said
+        ),
+        default=0.0,
+    )
 
 
 def _stacked(blocks: Sequence[tuple[float, float]], width: float) -> float:

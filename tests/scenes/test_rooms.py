@@ -61,6 +61,8 @@ def test_a_room_holds_its_furniture(count: int, size: Size) -> None:
             0.0,
         ),
         (Relation(kind="repetition", assets=("a-0", "a-1"), options={"axis": "y"}), 0.0, 1.0),
+        (Relation(kind="distance", assets=("a-0", "a-1"), options={"metres": 4.0}), 8.0, 0.0),
+        (Relation(kind="apart", assets=("a-0", "a-1"), options={"distance": 3.0}), 7.0, 0.0),
         (
             Relation(kind="grid", assets=("a-0", "a-1", "a-2", "a-3"), options={"columns": 2.0}),
             4.0,
