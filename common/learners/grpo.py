@@ -82,7 +82,8 @@ class GRPO(RewardLearner):
         Returns means over the last tenth of the steps: ``reward`` (as the reward gave it), ``kl``
         (nats a decision, from the reference), ``entropy`` (nats a decision), ``clip_fraction``,
         ``loss``; ``reward_first`` and ``loss_first`` of the first; ``pairs``, ``iterations`` and
-        ``steps`` (of the optimiser).
+        ``steps`` (of the optimiser); ``sampled_tokens``, and ``tokens`` that were learnt from,
+        prompts included.
         """
         prompts = prompts_of(lessons)
         pairs = float(len(lessons.preferences))
@@ -103,6 +104,11 @@ class GRPO(RewardLearner):
             finally:
                 release(policy)
         # The reward is noted in the steps that drew: it holds until the next do.
+        length = "completions/mean_length"
+        counts = {
+            "sampled_tokens": self.rollouts * sum(log.get(length, 0.0) for log in logs),
+            "tokens": self.epochs * max(log.get("num_tokens", 0.0) for log in logs),
+        }
         logs = list(itertools.accumulate(logs, operator.or_))
         names = {
             "reward": "reward",
@@ -111,7 +117,7 @@ class GRPO(RewardLearner):
         }
         if self.kl_coef:
             names["kl"] = "kl"
-        return data.summary(logs, names) | {
+        return data.summary(logs, names) | counts | {
             "reward_first": float(logs[0]["reward"]),
             "pairs": pairs,
             "iterations": float(self.iterations),

@@ -43,6 +43,10 @@ def test_a_bandit_comes_near_its_optimum(tmp_path: Path, steered: bool) -> None:
     assert best - start > 0.5 and best - end < 0.1 * (best - start)
     assert figures["reward"] > figures["reward_first"] + 0.5
     assert figures["steps"] == 25 * 2 and figures["iterations"] == 25 and "kl" not in figures
+    # 64 completions of a token an iteration, learnt from twice with their prompts.
+    prompt = len(policy.tokenizer("go").input_ids)
+    assert figures["sampled_tokens"] == pytest.approx(25 * 64)
+    assert figures["tokens"] == pytest.approx(2 * 25 * 64 * (1 + prompt))
     assert list(tmp_path.iterdir()) == []
 
 
