@@ -117,11 +117,15 @@ class GRPO(RewardLearner):
         }
         if self.kl_coef:
             names["kl"] = "kl"
-        return data.summary(logs, names) | counts | {
-            "reward_first": float(logs[0]["reward"]),
-            "pairs": pairs,
-            "iterations": float(self.iterations),
-        }
+        return (
+            data.summary(logs, names)
+            | counts
+            | {
+                "reward_first": float(logs[0]["reward"]),
+                "pairs": pairs,
+                "iterations": float(self.iterations),
+            }
+        )
 
     def trainer(
         self,
