@@ -25,6 +25,13 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
+class Listening(ThreadingHTTPServer):
+    """With room for many connections that wait, as a server of models has."""
+
+    request_queue_size = 256
+    daemon_threads = True
+
+
 class EngineServer:
     """``broken`` holds what goes wrong by path: a status, or ``hang``. ``seen`` are all requests.
 
@@ -73,8 +80,7 @@ class EngineServer:
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self.http.daemon_threads = True
+        self.http = Listening(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
 
     def load(self, model: Path) -> None:
