@@ -41,6 +41,12 @@ class ImproveConfig:
     task: str = "arithmetic"
     model: str = "smollm2"
     """smollm2, a run, a folder, or a hub name."""
+    base_url: str = ""
+    """Servers that sample from the model as it learns, with commas between several addresses;
+    without one this process samples."""
+    restart: str = ""
+    """The command that gives such a server other weights, if it cannot take them while it runs:
+    with {model}, their folder, and {url}, the server's address."""
     rounds: int = 2
     train: int = 128
     """Questions that are practised on."""
@@ -91,6 +97,8 @@ class ImproveConfig:
                 f"temperature={self.temperature:g}, top_p={self.top_p:g}",
                 "give a temperature above 0 and a top_p in (0, 1]",
             )
+        if self.restart and not self.base_url:
+            raise UserError("there is no server to restart", "give --base-url URL, too")
         choices = {"reference": ("previous", "start"), "sampling": ("float32", "bfloat16", "auto")}
         for name, known in choices.items():
             if getattr(self, name) not in known:

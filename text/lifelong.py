@@ -31,7 +31,13 @@ class Course:
         return stored(replace(self.settings, task=task))
 
     def policy(self) -> HFPolicy:
-        return load_policy(self.settings.model, self.settings.chat, self.settings.sampling)
+        return load_policy(
+            self.settings.model,
+            self.settings.chat,
+            self.settings.sampling,
+            self.settings.base_url,
+            self.settings.restart,
+        )
 
     def loop(self, task: str, policy: HFPolicy) -> Loop:
         return build(replace(self.settings, task=task), policy=policy)

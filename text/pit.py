@@ -321,6 +321,11 @@ class PIT:
                 "start it without accelerate launch",
             )
         config, shared = parts.config, parts.shared()
+        if config.base_url:
+            raise UserError(
+                "pit samples while it learns, from weights that no server has",
+                "run it without --base-url",
+            )
         training = RewardTraining(
             **{k: v for k, v in shared.items() if k not in ("lora", "learning_rate", "epochs")},
             learning_rate=self.gap_rate,

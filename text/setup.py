@@ -15,6 +15,7 @@ from common.errors import UserError
 from common.loop import Loop
 from common.memo import Memo
 from common.policies.local import HFPolicy
+from common.policies.remote import RemotePolicy
 from common.policies.weights import native_bfloat16
 from common.records import Task
 from common.settings import override
@@ -30,8 +31,12 @@ BATCH = 128
 """Completions sampled together: a shard's. Where the processor computes, more are no slower."""
 
 
-def load_policy(name: str, chat: bool = False, sampling: str = "auto") -> HFPolicy:
+def load_policy(
+    name: str, chat: bool = False, sampling: str = "auto", base_url: str = "", restart: str = ""
+) -> HFPolicy:
     """The policy called ``name``: a run's final state (``last`` for the newest), or a model.
+
+    The servers at ``base_url``, if any, sample from it (:mod:`common.policies.remote`).
 
     Raises:
         UserError: there is no such run or model.
@@ -39,12 +44,16 @@ def load_policy(name: str, chat: bool = False, sampling: str = "auto") -> HFPoli
     store = Store()
     run = next((run for run in _runs(store) if name in ("last", run.run)), None)
     if run is None:
+        if base_url:
+            remote = RemotePolicy.load(name, chat=chat, batch_size=BATCH)
+            remote.connect(base_url, restart)
+            return remote
         policy = HFPolicy.load(name, chat=chat, batch_size=BATCH)
         if sampling == "bfloat16" or (sampling == "auto" and native_bfloat16(policy.device)):
             policy.sampling_dtype = torch.bfloat16
         return policy
     config = settings(run)
-    policy = load_policy(config.model, config.chat, config.sampling)
+    policy = load_policy(config.model, config.chat, config.sampling, base_url, restart)
     kept = [r for r in store.rounds(run.run) if r.kept]
     if kept:
         state = store.path(kept[-1].state)
@@ -111,11 +120,14 @@ def parts(config: ImproveConfig, memo: Memo | None = None, policy: HFPolicy | No
     measured = replace(sample, n=config.measured)
     measure: Measure = Accuracy(Solve(measured))
     if memo:
-        propose = memo.propose(propose, asdict(sample), config.sampling)
-        measure = memo.measure(measure, asdict(measured), config.sampling)
+        draws = "served" if config.base_url else config.sampling
+        propose = memo.propose(propose, asdict(sample), draws)
+        measure = memo.measure(measure, asdict(measured), draws)
     asked = questions(config)  # a mistyped task before a model is loaded
     judge = judge_of(config)
-    policy = policy or load_policy(config.model, config.chat, config.sampling)
+    policy = policy or load_policy(
+        config.model, config.chat, config.sampling, config.base_url, config.restart
+    )
     return Parts(config, policy, asked, propose, judge, measure)
 
 
@@ -155,9 +167,9 @@ def helper(config: ImproveConfig, team: Team) -> None:
 def stored(config: ImproveConfig) -> Mapping[str, Any]:
     """``config`` as it is kept with a run; a run is named by it.
 
-    The usual judge is left out, so that runs keep the names they had before there was another.
+    The usual judge, and servers where there are none, are left out, so that runs keep the names
+    they had before there were any.
     """
     found = {**asdict(config), "settings": dict(config.settings)}
-    if config.judge == "answers":
-        del found["judge"]
-    return found
+    usual = {"judge": "answers", "base_url": "", "restart": ""}
+    return {name: value for name, value in found.items() if usual.get(name) != value}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -68,7 +68,7 @@ class HFPolicy(State):
         chat: bool = False,
         steer: Callable[[Sequence[str]], Steer] | None = None,
         batch_size: int = 64,
-    ) -> HFPolicy:
+    ) -> Self:
         """The model of a name or folder. ``lora`` is a ``peft.LoraConfig``, or a saved adapter.
 
         Raises :class:`UserError` when there is no such model here.
@@ -114,6 +114,18 @@ class HFPolicy(State):
             return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         ids = list(self.tokenizer(prompt)["input_ids"])
         return ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids
+
+    def encode_openings(self, prompts: Sequence[str], opening: str = "") -> list[list[int]]:
+        """The tokens of each prompt and of the ``opening`` that completions go on from.
+
+        Raises :class:`UserError` for an empty prompt.
+        """
+        encoded = {prompt: self.encode_prompt(prompt) for prompt in set(prompts)}
+        for prompt, ids in encoded.items():
+            if not ids:
+                raise UserError(f"{prompt!r} is an empty prompt", "give every task a prompt")
+        begun = list(self.tokenizer(opening, add_special_tokens=False)["input_ids"])
+        return [encoded[prompt] + begun for prompt in prompts]
 
     def encode_completion(self, completion: str) -> list[int]:
         """The tokens of a completion and the end token."""
@@ -184,15 +196,10 @@ class HFPolicy(State):
         that spelt one of ``stop`` are among them, those of an ``opening``, which completions go on
         from, are not. Raises :class:`UserError` for an empty prompt.
         """
-        encoded = {prompt: self.encode_prompt(prompt) for prompt in set(prompts)}
-        for prompt, ids in encoded.items():
-            if not ids:
-                raise UserError(f"{prompt!r} is an empty prompt", "give every task a prompt")
-        begun = list(self.tokenizer(opening, add_special_tokens=False)["input_ids"])
         dtype = self.sampling_dtype
         return sample(
             rounded(self.model, dtype) if dtype else self.model,
-            [encoded[prompt] + begun for prompt in prompts],
+            self.encode_openings(prompts, opening),
             n=n,
             max_new_tokens=max_new_tokens,
             temperature=temperature,

@@ -1,8 +1,8 @@
-"""A language model behind an OpenAI-compatible server, as a policy and as a planner or critic.
+"""A language model behind OpenAI-compatible servers, as a policy and as a planner or critic.
 
-Retries with exponential back-off and jitter on 408, 409, 429, 5xx, timeouts and connection
-errors, and the heed of ``Retry-After``, are the ``openai`` client's. Added here: a limit on
-concurrent requests, counts of usage, answers that must fit a schema, and one clear error.
+Requests go to one of several servers by :mod:`common.policies.endpoints`, which also retries.
+Added here: counts of usage, answers that must fit a schema, and one clear error. A policy whose
+own weights servers sample from is :mod:`common.policies.remote`.
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import openai
 from pydantic import BaseModel, ValidationError
 
 from common.errors import UserError
 from common.policies import Seeds, answers, candidate_id
 from common.policies.answers import Heard
+from common.policies.endpoints import Endpoint, Endpoints, RejectedError, ServedError
 from common.records import Candidate, Task, identity
 from common.stages import Progress
 
@@ -29,13 +28,7 @@ Message = Mapping[str, Any]
 Answer = TypeVar("Answer", bound=BaseModel)
 T = TypeVar("T")
 
-
-class ServedError(RuntimeError):
-    """The server failed after all retries, or never answered in the form that was asked for."""
-
-
-class RejectedError(ServedError):
-    """The server does not take such a request: an option, or a picture, that it does not know."""
+__all__ = ["Message", "RefusedError", "RejectedError", "ServedError", "ServedPolicy", "connect"]
 
 
 class RefusedError(ServedError):
@@ -55,9 +48,10 @@ class Usage:
 class ServedPolicy:
     """Chat completions of ``model`` at ``base_url`` (vLLM, llama.cpp, Ollama, a vendor).
 
-    ``timeout`` (seconds) bounds the wait for each answer, ``retries`` the repeats of a request,
-    ``concurrency`` the requests under way. ``logprobs`` asks for the tokens' log-probabilities,
-    which not every server gives; without them a candidate's ``logprob`` is 0.
+    ``base_url`` may be several addresses with commas between them, of servers of the same model;
+    ``concurrency``, ``timeout`` and ``retries`` as of :class:`Endpoints`. ``logprobs`` asks for the
+    tokens' log-probabilities, which not every server gives; without them a candidate's ``logprob``
+    is 0.
     """
 
     def __init__(
@@ -72,21 +66,13 @@ class ServedPolicy:
         logprobs: bool = False,
         system: str | None = None,
     ) -> None:
-        if not base_url.startswith(("http://", "https://")):
-            raise UserError(
-                f"{base_url!r} is not the address of a server", "use http://HOST:PORT/v1"
-            )
-        if concurrency < 1:
-            raise UserError("concurrency must be 1 or more", "correct the configuration")
         self.base_url, self.model, self.system = base_url, model, system
-        self.concurrency, self.timeout, self.logprobs = concurrency, timeout, logprobs
-        self.usage = Usage()
-        # Local servers want no key; the client refuses to be without one.
-        self._client = openai.OpenAI(
-            base_url=base_url, api_key=api_key or "none", timeout=timeout, max_retries=retries
+        self.endpoints = Endpoints(
+            base_url, api_key, timeout=timeout, retries=retries, concurrency=concurrency
         )
+        self.concurrency, self.logprobs = self.endpoints.width, logprobs
+        self.usage = Usage()
         self._rejected: set[str] = set()
-        self._slots = threading.Semaphore(concurrency)
         self._lock = threading.Lock()
 
     def chat(self, messages: Sequence[Message], **options: Any) -> str:
@@ -211,11 +197,7 @@ class ServedPolicy:
 
         The first error cancels what has not begun and is raised.
         """
-        pool = ThreadPoolExecutor(self.concurrency)
-        try:
-            return list(pool.map(function, items))
-        finally:
-            pool.shutdown(cancel_futures=True)
+        return self.endpoints.map(function, items)
 
     def generate(
         self,
@@ -292,43 +274,23 @@ class ServedPolicy:
     def _create(self, messages: Sequence[Message], options: Mapping[str, Any]) -> Any:
         if self.system is not None:
             messages = [{"role": "system", "content": self.system}, *messages]
-        create: Any = self._client.chat.completions.with_raw_response.create
-        try:
-            with self._slots:
-                raw = create(model=self.model, messages=list(messages), **options)
+
+        def ask(client: Any, endpoint: Endpoint) -> Any:
+            raw = client.chat.completions.with_raw_response.create(
+                model=self.model, messages=list(messages), **options
+            )
             answer = raw.parse()
             if not answer.choices:
-                raise ServedError(f"{self.base_url} answered without a choice")
-        except openai.APITimeoutError as error:
-            raise ServedError(
-                f"{self.base_url} gave no answer within {self.timeout:g} s, asked "
-                f"{self._client.max_retries + 1} times"
-            ) from error
-        except openai.APIConnectionError as error:
-            raise UserError(
-                f"no server answers at {self.base_url}", "start it, or correct the address"
-            ) from error
-        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            raise UserError(f"{self.base_url} refuses the key", "give a valid API key") from error
-        except openai.NotFoundError as error:
-            raise UserError(
-                f"{self.base_url} has no model {self.model}", "correct the address or the model"
-            ) from error
-        except (
-            openai.BadRequestError,
-            openai.UnprocessableEntityError,
-        ) as error:
-            raise RejectedError(f"{self.base_url} rejects the request: {_told(error)}") from error
-        except openai.APIError as error:
-            raise ServedError(f"{self.base_url} failed: {_told(error)}") from error
-        except (ValueError, AttributeError) as error:
-            raise ServedError(f"{self.base_url} answered with something else: {error}") from error
+                raise ServedError(f"{endpoint.url} answered without a choice")
+            return answer, raw.retries_taken
+
+        answer, retries = self.endpoints.call(ask, self.model)
         with self._lock:
             used, now = answer.usage, self.usage
             self.usage = replace(
                 now,
                 requests=now.requests + 1,
-                retries=now.retries + raw.retries_taken,
+                retries=now.retries + retries,
                 prompt_tokens=now.prompt_tokens + (used.prompt_tokens if used else 0),
                 completion_tokens=now.completion_tokens + (used.completion_tokens if used else 0),
             )
@@ -349,12 +311,3 @@ def connect(model: str | None, base_url: str | None, **options: Any) -> ServedPo
         )
     key = os.environ.get("OPENAI_API_KEY")
     return ServedPolicy(base_url, model, key, **{"timeout": 300.0, "retries": 3, **options})
-
-
-def _told(error: openai.APIError) -> str:
-    """What a server said of its failure; some say it in a form that the client does not read."""
-    said = str(error)
-    body = error.body
-    if isinstance(body, dict) and "detail" in body and "detail" not in said:
-        return f"{said}: {str(body['detail'])[:300]}"
-    return said

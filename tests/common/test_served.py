@@ -93,6 +93,37 @@ def test_generate_gives_candidates_with_logprobs_and_seeds(server: Server, tmp_p
     assert server.seen[0]["top_k"] == 5 and server.seen[0]["stop"] == ["\n\n"]
 
 
+def test_several_servers_share_the_requests_and_one_that_fails_is_left_out(server: Server) -> None:
+    with serving() as other:
+        policy = ServedPolicy(
+            f"{server.url}, {other.url}", "m", timeout=20, concurrency=3, retries=0
+        )
+        server.delay, other.delay = 0.15, 0.05
+        hello = [[{"role": "user", "content": f"n {i}"}] for i in range(24)]
+        assert policy.map(policy.chat, hello) == [f"n {i}" for i in range(24)]
+        # The one with the least to do is asked: the quick one more often.
+        assert 4 <= len(server.seen) < len(other.seen)
+        server.delay = other.delay = 0.0
+        before = len(server.seen)
+        server.otherwise = lambda body: (500, {})
+        assert policy.map(policy.chat, hello) == [f"n {i}" for i in range(24)]
+        assert len(server.seen) - before <= 3  # those under way when it failed
+        other.otherwise = lambda body: (503, {})
+        with pytest.raises(ServedError) as failed:
+            policy.chat(HELLO)
+        assert f"{server.url} failed" in str(failed.value)
+        assert f"{other.url} failed" in str(failed.value)
+        # When all have failed lately, they are asked all the same.
+        other.otherwise = lambda body: "there again"
+        assert policy.chat(HELLO) == "there again"
+        server.otherwise = other.otherwise = lambda body: (401, {})
+        with pytest.raises(UserError, match="refuses the key"):
+            policy.chat(HELLO)
+    gone = ServedPolicy("http://127.0.0.1:9/v1,http://127.0.0.1:10/v1", "m", retries=0)
+    with pytest.raises(UserError, match="answers at .*:9/v1; no server answers at .*:10/v1"):
+        gone.chat(HELLO)
+
+
 def test_first_error_stops_the_rest(server: Server) -> None:
     server.script = [(401, {})] * 20
     tasks = [Task(id=f"t{i}", prompt="x") for i in range(20)]

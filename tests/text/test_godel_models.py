@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from common.errors import UserError
+from common.policies.served import ServedPolicy
 from common.store import Store
 from tests.common.loopback import Server, serving
 from tests.text.godel import QUICK, call, calls, change, environment, workshop
@@ -89,10 +90,7 @@ def test_a_server_that_is_gone_ends_the_run_which_goes_on_later(
     solver = Scripted([call("interact"), change("def solve(q, ask):\n    return 'right 1'")])
 
     def evolution(base_url: str) -> Evolution:
-        policy = server.policy(retries=0)
-        policy.base_url = base_url
-        policy._client = policy._client.with_options(base_url=base_url)
-        broker = Broker(Served(policy), solver)
+        broker = Broker(Served(ServedPolicy(base_url, "m", retries=0)), solver)
         return Evolution(environment(), broker, Store(tmp_path), 2, QUICK)
 
     with pytest.raises(UserError, match="no server answers"):

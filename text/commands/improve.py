@@ -10,6 +10,7 @@ import tyro
 
 from common.commands import Output
 from common.commands.hands import Hands
+from common.errors import UserError
 from text.improve import RECIPES, ImproveConfig
 
 if TYPE_CHECKING:
@@ -63,11 +64,19 @@ class Improve:
     judge: str | None = None
     """What lessons come from: answers (checked against references, the default), or
     answer-selection:FOLDER, a ranker of `upspiral text pretrain tune --task as2`."""
+    base_url: str | None = None
+    """Servers of --model (vLLM, SGLang) that sample in this process's place and get the weights of
+    each round, as in http://HOST:8000/v1,http://OTHER:8000/v1."""
+    restart: str | None = None
+    """The command that restarts such a server with other weights, if it cannot take them while it
+    runs, as in 'sh restart.sh {model} {url}'."""
 
     hands: tyro.conf.OmitArgPrefixes[Hands] = field(default_factory=Hands)
 
     def run(self, out: Output) -> dict[str, Any]:
         config = self.config()
+        if config.base_url and self.hands.executor != "local":
+            raise UserError("servers sample already", "leave out --executor, or --base-url")
         method = config.method.replace(":", "-")
         stamp = time.strftime("%m%d-%H%M%S")
         run = self.name or f"{method}-{self.recipe}-{self.seed}-{stamp}"
@@ -83,7 +92,8 @@ class Improve:
 
         config = recipe(self.recipe)
         given = {"rounds": self.rounds, "method": self.method, "task": self.task,
-                 "model": self.model, "judge": self.judge}  # fmt: skip
+                 "model": self.model, "judge": self.judge, "base_url": self.base_url,
+                 "restart": self.restart}  # fmt: skip
         chosen: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
         return with_settings(replace(config, **chosen), self.set)
 
