@@ -57,7 +57,7 @@ def load(validation: int, test: int) -> Environment:
         from scenes.benchmark.queries import builtin
     except ModuleNotFoundError as error:
         raise UserError(f"scenes need {error.name}", "pip install 'upspiral[scenes]'") from error
-    pools = {"dev": builtin("dev", every=False), "test": builtin("test", every=False)}
+    pools = {"dev": builtin("dev", each=1), "test": builtin("test", each=1)}
     for split, wanted in (("dev", validation), ("test", test)):
         if not 2 <= wanted <= len(pools[split]):
             raise UserError(
