@@ -32,7 +32,7 @@ SHOWN = tuple(
 )
 # A step takes all eight, whatever the number of processes.
 STEPS: dict[str, Any] = {"batch_size": 4, "grad_accum": 2 // world(), "warmup": 0.0, "steps": 3}
-LEARNERS = {
+LEARNERS: dict[str, tuple[Any, Lessons]] = {
     "dpo": (Preference(nll_weight=0.3, learning_rate=1e-2, **STEPS), Lessons(preferences=PAIRS)),
     "dpo-lora": (Preference(lora=2, learning_rate=3e-2, **STEPS), Lessons(preferences=PAIRS)),
     "sft": (SFT(learning_rate=1e-2, **STEPS), Lessons(demonstrations=SHOWN)),
