@@ -1,4 +1,6 @@
-"""Learning on several processes: ``accelerate launch --multi_gpu -m common.cli speech align ...``.
+"""Learning on several processes: ``accelerate launch --config_file FILE -m common.cli ...``.
+
+Files for DDP, FSDP and DeepSpeed are in ``common/learners/accelerate`` (docs/scaling.md).
 
 The loop runs in the first process alone: it proposes, judges, measures and holds the run's lease.
 The others wait for lessons and take part in learning, where a trainer splits its batches over all
@@ -19,6 +21,7 @@ import torch
 from torch import distributed
 
 from common.artifacts import Files
+from common.errors import UserError
 from common.progress import silent
 from common.records import Lessons
 from common.stages import Context, Learner, Policy
@@ -31,6 +34,27 @@ WAIT = timedelta(days=30)
 def world() -> int:
     """How many processes the launcher started; 1 without one."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def sharded() -> bool:
+    """Whether the launcher has FSDP cut the weights into shards while they learn.
+
+    Raises:
+        UserError: it has another way to cut them, of which nothing whole would be left.
+    """
+    if world() > 1 and zero() and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3":
+        raise UserError("weights do not learn in shards of DeepSpeed", "use ZeRO stage 2, or FSDP")
+    if world() == 1 or os.environ.get("ACCELERATE_USE_FSDP", "").lower() != "true":
+        return False
+    for name, needed in (("FSDP_VERSION", "2"), ("FSDP_STATE_DICT_TYPE", "FULL_STATE_DICT")):
+        if (given := os.environ.get(name)) != needed:
+            raise UserError(f"{name.lower()} is {given}", f"set {name.lower()}: {needed}")
+    return True
+
+
+def zero() -> bool:
+    """Whether the launcher has DeepSpeed share gradients and optimiser."""
+    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true"
 
 
 class Team:

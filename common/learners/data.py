@@ -7,6 +7,7 @@ tokens that sampling and scoring see; the trainers get finished columns.
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import logging
 import math
@@ -14,18 +15,21 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch.utils.data import Sampler
 from transformers import PrinterCallback, TrainerCallback
 
-from common.distributed import world
+from common.distributed import sharded, world, zero
 from common.errors import UserError
 from common.policies.packing import bare
 from common.policies.weights import no_bars
 from common.records import Demonstration, Preference
 from common.stages import Context
+
+if TYPE_CHECKING:
+    from common.policies.local import HFPolicy
 
 
 class Tokens(Protocol):
@@ -197,7 +201,8 @@ def arguments(
         "report_to": [],
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
-        "save_strategy": "steps",
+        # DeepSpeed's checkpoints are in as many folders as processes, of which one is kept.
+        "save_strategy": "no" if zero() else "steps",
         "save_steps": checkpoint_every,
         "save_total_limit": 1,
         "disable_tqdm": True,
@@ -205,6 +210,29 @@ def arguments(
         "remove_unused_columns": False,
         "max_length": None,
     }
+
+
+def model_of(policy: HFPolicy) -> Any:
+    """The model to train: the policy's, or a copy of it where FSDP takes it to pieces.
+
+    The policy's own waits on the CPU then; :func:`train` gives it what was learnt.
+    """
+    if not sharded():
+        return policy.model
+    twin = copy.deepcopy(policy.model)
+    policy.model.to("cpu")
+    return twin
+
+
+def _give_back(policy: HFPolicy, trainer: Any, device: torch.device) -> None:
+    """Load what a trainer's shards add up to into the policy; of use in the main process only."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    whole = get_model_state_dict(trainer.model, options=options)
+    if whole:  # the others get it from the main process, with their next lessons
+        policy.model.load_state_dict(whole)
+    policy.model.to(device)
 
 
 @contextlib.contextmanager
@@ -228,13 +256,19 @@ def without_dropout(model: torch.nn.Module) -> Iterator[None]:
             setattr(module, name, rate)
 
 
-def train(trainer: Any, folder: Path) -> list[dict[str, float]]:
+def train(trainer: Any, folder: Path, policy: HFPolicy | None = None) -> list[dict[str, float]]:
     """Train from the last whole checkpoint in ``folder``; the log of every step since the first.
+
+    ``policy`` is whose model, of :func:`model_of`, the trainer has; a reward model has none.
 
     The folder is removed at the end. Raises :class:`UserError` when the loss is not finite.
     """
     trainer.remove_callback(PrinterCallback)
+    if sharded() and policy is None:
+        raise UserError("reward models do not learn in shards", "use DDP, or one process")
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+    if sharded() and policy is not None:
+        _give_back(policy, trainer, trainer.accelerator.device)
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
     shutil.rmtree(folder, ignore_errors=True)
     return logs

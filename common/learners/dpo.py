@@ -81,7 +81,7 @@ class Preference:
             references = self._reference(policy, rows, ctx)
             trainer = self.trainer(policy, references, ctx, folder)
             try:
-                logs = data.train(trainer, folder)
+                logs = data.train(trainer, folder, policy)
             finally:
                 release(policy)
         names = {
@@ -156,16 +156,16 @@ class Preference:
         )
         trainer = self.kind()(
             nll_weight=self.nll_weight,
-            model=policy.model,
+            model=data.model_of(policy),
             args=config,
             train_dataset=Dataset.from_list(rows),
             processing_class=policy.tokenizer,
             callbacks=[data.Report(ctx, "dpo")],
         )
-        if policy.has_adapter and "ref" in policy.model.peft_config:
+        if policy.has_adapter and "ref" in trainer.model.peft_config:
             # TRL's copy of the adapter as a reference, which the columns above make needless. Left
             # in place it would be saved, and a checkpoint would load it instead of the policy's.
-            policy.model.delete_adapter("ref")
+            trainer.model.delete_adapter("ref")
         return trainer
 
 
@@ -180,6 +180,8 @@ def release(policy: HFPolicy) -> None:
 class DPOTrainerWithAnchor(data.Plumbing, DPOTrainer):  # type: ignore[misc]
     """TRL's DPO on finished columns, plus the length-normalised likelihood of the chosen."""
 
+    _fsdp = _made = False
+
     def __init__(self, *, nll_weight: float, train_dataset: Dataset, **kw: Any) -> None:
         self.nll_weight = nll_weight
         self.lengths = [
@@ -192,6 +194,16 @@ class DPOTrainerWithAnchor(data.Plumbing, DPOTrainer):  # type: ignore[misc]
             )
         ]
         super().__init__(train_dataset=train_dataset, **kw)
+        self._made = True
+
+    @property
+    def is_fsdp_enabled(self) -> bool:
+        """False while TRL makes the trainer: with FSDP it would load a reference model anew."""
+        return self._fsdp and self._made
+
+    @is_fsdp_enabled.setter
+    def is_fsdp_enabled(self, value: bool) -> None:
+        self._fsdp = value
 
     def _precompute_ref_logps(self, dataset: Dataset, *_args: Any, **_kw: Any) -> Dataset:
         return dataset  # its columns are there

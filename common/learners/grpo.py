@@ -100,7 +100,7 @@ class GRPO(RewardLearner):
             try:
                 # The ratio of the same policy is 1 only without chance in it.
                 with data.without_dropout(policy.model):
-                    logs = data.train(trainer, folder)
+                    logs = data.train(trainer, folder, policy)
             finally:
                 release(policy)
         # The reward is noted in the steps that drew: it holds until the next do.

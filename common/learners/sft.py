@@ -16,6 +16,8 @@ from datasets import Dataset
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
+from common.distributed import sharded
+from common.errors import UserError
 from common.learners import data
 from common.learners.dpo import release
 from common.policies.local import HFPolicy
@@ -50,6 +52,11 @@ class SFT:
         Returns ``loss`` (nats a token, weighted; the last tenth of the steps), ``loss_first``,
         ``token_accuracy``, ``demonstrations``, ``steps`` and ``tokens``.
         """
+        if self.online and sharded():
+            raise UserError(
+                "with FSDP the optimiser does not go on from round to round",
+                "use the configuration for DDP, or one process",
+            )
         rows = data.demonstration_rows(policy, lessons.demonstrations, self.max_length)
         if not rows:
             return {"demonstrations": 0.0, "steps": 0.0}
@@ -60,7 +67,7 @@ class SFT:
         with data.quiet():
             trainer = self.trainer(policy, rows, ctx, folder)
             try:
-                logs = data.train(trainer, folder)
+                logs = data.train(trainer, folder, policy)
                 policy.moments = _moments(trainer.optimizer) if self.online else None
             finally:
                 release(policy)
@@ -99,7 +106,7 @@ class SFT:
 
         return WeightedSFTTrainer(
             moments=policy.moments if self.online else None,
-            model=policy.model,
+            model=data.model_of(policy),
             args=config,
             train_dataset=Dataset.from_list(rows),
             data_collator=with_weights,

@@ -40,7 +40,7 @@ LOADING = 900.0
 """Seconds within which a server must have taken weights, or be up again."""
 LISTING = 30.0
 """Seconds within which a server must say what it holds."""
-TIMEOUT, RETRIES, CONCURRENCY = 600.0, 3, 64
+TIMEOUT, RETRIES, CONCURRENCY = 300.0, 3, 64
 """Of a request for a completion; servers queue what they cannot do at once."""
 
 
@@ -76,7 +76,7 @@ class Engine:
     """A server, the command that restarts it, the model it runs, and the adapters it has loaded."""
 
     endpoint: Endpoint
-    restart: str
+    restart: list[str]
     kind: str = ""
     base: str = ""
     root: str = ""
@@ -185,7 +185,7 @@ class Engine:
         url = self.endpoint.url
         words = [
             word.replace("{model}", str(weights.folder)).replace("{url}", url)
-            for word in shlex.split(self.restart)
+            for word in self.restart
         ]
         with tempfile.TemporaryFile() as out:
             # In a session of its own: Ctrl-C here must not end the server that it starts.
@@ -227,13 +227,21 @@ class Engine:
 
 
 class Engines:
-    """The servers at ``base_url`` (several with commas between them), and what they hold."""
+    """The servers at ``base_url`` (several with commas between them), and what they hold.
+
+    Raises:
+        UserError: what is no address, or no command.
+    """
 
     def __init__(self, base_url: str, restart: str = "", api_key: str | None = None) -> None:
+        try:
+            words = shlex.split(restart)
+        except ValueError as error:
+            raise UserError(f"cannot read the command {restart!r}: {error}", RESTART) from error
         self.endpoints = Endpoints(
             base_url, api_key, timeout=TIMEOUT, retries=RETRIES, concurrency=CONCURRENCY
         )
-        self.all = {endpoint: Engine(endpoint, restart) for endpoint in self.endpoints.all}
+        self.all = {endpoint: Engine(endpoint, words) for endpoint in self.endpoints.all}
 
     def hold(self, weights: Weights) -> list[Endpoint]:
         """The servers that hold ``weights``, once those have them that did not.

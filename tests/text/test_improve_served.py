@@ -67,6 +67,7 @@ def test_mistakes(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (("--executor", "ray"), "servers sample already"),
         (("--method", "pit"), "pit samples while it learns"),
         (("--base-url", "host:8000"), "'host:8000' is not the address of a server"),
+        (("--restart", "sh 'restart"), "cannot read the command"),
         (("--base-url", "", "--restart", "true"), "there is no server to restart"),
     ):
         code, _, said = improve(monkeypatch, model, "http://127.0.0.1:9/v1", *more)
