@@ -168,7 +168,7 @@ def check(one: Sequence[Outcome], two: Sequence[Outcome]) -> None:
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--texts", type=int, default=10)
     flags.add_argument("--samples", type=int, default=4)
     flags.add_argument("--turns", type=int, default=2)

@@ -105,7 +105,7 @@ def floor(model: Any, start: int, tokens: int, cache: list[Tensor]) -> None:
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--tokens", type=int, default=300)
     flags.add_argument("--turns", type=int, default=5)
     chosen = flags.parse_args()

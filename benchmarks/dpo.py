@@ -183,7 +183,7 @@ def arithmetic(lessons: Sequence[Pair]) -> float:
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--pairs", type=int, default=192)
     flags.add_argument("--turns", type=int, default=3)
     chosen = flags.parse_args()

@@ -76,7 +76,7 @@ def run(config: AlignConfig, change: Callable[[Loop], Loop]) -> tuple[float, lis
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--texts", type=int, default=16)
     flags.add_argument("--samples", type=int, default=4)
     chosen = flags.parse_args()

@@ -56,7 +56,7 @@ def crafted(folder: Path) -> None:
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--turns", type=int, default=3)
     flags.add_argument("--only", nargs="*", choices=list(AIMS), default=list(AIMS))
     chosen = flags.parse_args()

@@ -94,7 +94,7 @@ def here(loop: Loop, store: Store, shards: Sequence[Shard]) -> Said:
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--shards", type=int, default=12)
     flags.add_argument("--texts", type=int, default=4, help="of a shard")
     flags.add_argument("--samples", type=int, default=6, help="of a text")

@@ -98,7 +98,7 @@ def check(scenes: list[Scene], folder: Path, workers: Workers) -> None:
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--variants", type=int, default=8)
     flags.add_argument("--turns", type=int, default=3)
     chosen = flags.parse_args()

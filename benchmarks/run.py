@@ -153,7 +153,7 @@ def page(known: dict[str, dict[str, Any]]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """How many scripts failed."""
-    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("names", nargs="*", metavar="NAME", help="of a script; all by default")
     flags.add_argument("--out", type=Path, default=HERE / "RESULTS.md")
     chosen = flags.parse_args(argv)

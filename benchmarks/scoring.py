@@ -98,7 +98,7 @@ def check(one: Scores, two: Scores) -> None:
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--clips", type=int, default=32)
     flags.add_argument("--turns", type=int, default=5)
     chosen = flags.parse_args()

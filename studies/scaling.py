@@ -64,7 +64,7 @@ def simulate(durations: Sequence[float], workers: int, driver: float) -> Spread:
 
 def main() -> None:
     """Print the table."""
-    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("measured", type=Path, help="what ray_workers.py --out wrote")
     flags.add_argument("--pool", type=int, default=3125, help="shards of a round")
     flags.add_argument("--learn", type=float, default=3600, help="seconds of learning, one process")

@@ -20,9 +20,9 @@ from common.errors import UserError
 from common.policies.weights import (
     LABEL_FILE,
     Snapshot,
-    average_rows,
     copy_of,
     digest,
+    fill_rows,
     no_bars,
     read,
     save_moments,
@@ -127,9 +127,9 @@ class State:
     def add_symbols(self, symbols: Iterable[str]) -> None:
         """Give a token to each of ``symbols`` that the tokenizer cannot spell.
 
-        Its embedding and its row of the output are the means of those there are, which hardly
-        moves the other tokens' probabilities and needs no random numbers. Raises
-        :class:`UserError` on an adapter, which is saved without embeddings.
+        Its row of the output is the mean of those there are, and its embedding lies beside their
+        mean in a direction of its own (:func:`fill_rows`). Raises :class:`UserError` on an adapter,
+        which is saved without embeddings.
         """
         new = self.unknown(symbols)
         if not new:
@@ -144,7 +144,7 @@ class State:
         self.tokenizer.add_tokens(new)
         end = len(self.tokenizer)
         self._resize(max(end, self._rows))
-        average_rows(self.model, first, end)
+        fill_rows(self.model, first, end)
 
     @property
     def _has_grown(self) -> bool:

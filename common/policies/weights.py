@@ -98,11 +98,22 @@ def saved_moments(folder: Path) -> dict[int, Any] | None:
 
 
 @torch.no_grad()
-def average_rows(model: Any, first: int, end: int) -> None:
-    """Make rows ``first`` to ``end`` of embeddings and output the means of those before them."""
-    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+def fill_rows(model: Any, first: int, end: int) -> None:
+    """Give rows ``first`` to ``end`` of embeddings and output values that learning can start from.
+
+    All are the mean of the rows before them, which hardly moves other tokens' probabilities; an
+    embedding lies a standard deviation off it in each direction, up or down by a fixed pattern of
+    its own. Equal embeddings would be one symbol, and small steps would hardly tell them apart.
+    """
+    for layer in (model.get_output_embeddings(), model.get_input_embeddings()):
         for table in layer.parameters() if layer is not None else ():  # weight, bias
             table[first:end] = table[:first].float().mean(0).to(table.dtype)
+    table = model.get_input_embeddings().weight  # the output's, too, if they are tied
+    spread = table[:first].float().std(0)
+    for row in range(first, end):
+        pattern = torch.Generator().manual_seed(row)
+        signs = torch.randint(0, 2, spread.shape, generator=pattern).to(spread) * 2 - 1
+        table[row] += (spread * signs).to(table.dtype)
 
 
 def rounded(model: Any, dtype: torch.dtype) -> Any:

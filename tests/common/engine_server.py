@@ -24,6 +24,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests.common.loopback import ending
+
 
 class Listening(ThreadingHTTPServer):
     """With room for many connections that wait, as a server of models has."""
@@ -172,12 +174,8 @@ def engine(model: Path, kind: str = "vllm", **options: Any) -> Iterator[EngineSe
     """A server in a thread, which ends with the context."""
     running = EngineServer(model, kind, **options)
     threading.Thread(target=running.http.serve_forever, daemon=True).start()
-    try:
+    with ending(running):
         yield running
-    finally:
-        running.stopping.set()
-        running.http.shutdown()
-        running.http.server_close()
 
 
 if __name__ == "__main__":

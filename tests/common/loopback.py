@@ -6,9 +6,9 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from common.policies.served import ServedPolicy
 
@@ -100,13 +100,27 @@ class Server:
         return ServedPolicy(self.url, "m", **{"timeout": 20.0, **options})
 
 
+class Stoppable(Protocol):
+    """A server whose answers end when ``stopping`` is set."""
+
+    http: ThreadingHTTPServer
+    stopping: threading.Event
+
+
+R = TypeVar("R", bound=Stoppable)
+
+
 @contextmanager
-def serving() -> Iterator[Server]:
-    """A server that ends with the context."""
-    running = Server()
+def ending(running: R) -> Iterator[R]:
+    """``running``, which ends with the context."""
     try:
         yield running
     finally:
         running.stopping.set()
         running.http.shutdown()
         running.http.server_close()
+
+
+def serving() -> AbstractContextManager[Server]:
+    """A server that ends with the context."""
+    return ending(Server())

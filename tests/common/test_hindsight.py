@@ -88,13 +88,13 @@ def goodness(policy: HFPolicy, label: str) -> np.ndarray[Any, Any]:
 def test_the_label_decides_what_is_said(made: Any, labels: dict[str, str], tmp_path: Path) -> None:
     policy = made()
     policy.add_symbols(labels.values())
-    if labels is NEW:  # both start as the same mean: until something is learnt they mean the same
-        assert np.array_equal(goodness(policy, "<good>"), goodness(policy, "<bad>"))
+    before = goodness(policy, labels["good"]) - goodness(policy, labels["bad"])
     learner(labels).learn(policy, Lessons(pairs()), context(tmp_path))
     assert policy.condition == labels["good"]
     difference = goodness(policy, labels["good"]) - goodness(policy, labels["bad"])
     se = difference.std(ddof=1) / math.sqrt(len(difference))
     assert difference.mean() > 1 and difference.mean() > 4 * se
+    assert difference.mean() > 1 + before.mean(), "and not by what labels said by chance before"
     spoken = policy.generate(UNSEEN, n=1, seeds=lambda t, i: int(t.id[1:]), max_new_tokens=8)
     with policy.conditioned(labels["good"]):
         assert policy.generate(UNSEEN, n=1, seeds=lambda t, i: int(t.id[1:]), max_new_tokens=8) == (
@@ -120,7 +120,7 @@ def test_the_loss_is_that_of_both_responses_under_their_labels(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("made", [tiny_policy, tied])
-def test_new_symbols_start_as_the_mean_and_move_little(made: Any) -> None:
+def test_new_symbols_start_apart_and_move_others_little(made: Any) -> None:
     policy = made()
     prompts, answers = ["w1 go", "w2 w3"], ["w4 w5", "w6"]
     before = policy.logprobs(prompts, answers).sums
@@ -136,9 +136,11 @@ def test_new_symbols_start_as_the_mean_and_move_little(made: Any) -> None:
     ):
         assert now.shape == (len(WORDS) + 2, 24)
         assert torch.equal(now[: len(WORDS)], old)
-        assert torch.allclose(now[len(WORDS) :], old.mean(0).expand(2, -1))
-    tie = policy.model.config.tie_word_embeddings
-    assert tie == (now is policy.model.get_input_embeddings().weight)
+    off = policy.model.get_input_embeddings().weight[len(WORDS) :] - vectors.mean(0)
+    assert torch.allclose(off.abs(), vectors.std(0).expand(2, -1))
+    assert not torch.equal(off[0], off[1]), "one symbol to the model"
+    if now is not policy.model.get_input_embeddings().weight:  # the output is not tied to it
+        assert torch.allclose(now[len(WORDS) :], outputs.mean(0).expand(2, -1))
     after = policy.logprobs(prompts, answers)
     # Two symbols more: at most their share, about 2 in 24, is taken from each token.
     for old_sum, new_sum, tokens in zip(before, after.sums, after.counts, strict=True):
@@ -219,9 +221,9 @@ def test_symbols_take_spare_rows_first(tmp_path: Path) -> None:
     for symbol, rows in (("<good>", len(WORDS) + 1), ("<bad>", len(WORDS) + 2)):
         policy.add_symbols([symbol])
         table = policy.model.get_input_embeddings().weight
-        assert len(table) == rows and torch.allclose(
-            table[len(policy.tokenizer) - 1], (table[: len(policy.tokenizer) - 1].mean(0))
-        )
+        known, last = table[: len(policy.tokenizer) - 1], table[len(policy.tokenizer) - 1]
+        assert len(table) == rows
+        assert torch.allclose((last - known.mean(0)).abs(), known.std(0))
         with pytest.raises(UserError, match="does not save the embeddings"):
             policy.add_adapter(lora_config(2))
     with policy.at_start():
