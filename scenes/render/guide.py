@@ -133,7 +133,7 @@ def _write(raw: list[Path], planes: dict[str, NDArray[np.float32]], camera: Came
                 seen = world @ axes(camera)
                 exr.write(path, {a: seen[..., i] for i, a in enumerate("XYZ")}, half=True)
             else:
-                exr.write(path, {"ID": planes["IndexOB.X"]}, half=True)
+                exr.write(path, {"ID": planes["Object Index.X"]}, half=True)
         except OSError as error:
             error.filename = str(path)
             raise
