@@ -23,7 +23,7 @@ from transformers import PrinterCallback, TrainerCallback
 
 from common.distributed import sharded, world, zero
 from common.errors import UserError
-from common.policies.packing import bare
+from common.policies.packing import bare, packable
 from common.policies.weights import no_bars
 from common.records import Demonstration, Preference
 from common.stages import Context
@@ -75,25 +75,42 @@ def demonstration_rows(
     return rows
 
 
-class ByLength(Sampler[int]):
-    """A shuffle that puts sequences of similar length into one batch.
+class Shuffled(Sampler[int]):
+    """A shuffle of ``count`` rows.
 
     The order is a function of seed and epoch alone, so that a run continued from a checkpoint
     sees the batches that it would have seen.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+    def __init__(self, count: int, seed: int) -> None:
+        self.count, self.seed, self.epoch = count, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return self.count
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        order = torch.randperm(len(self.lengths), generator=generator).tolist()
+        yield from self._order(torch.Generator().manual_seed(self.seed + self.epoch))
+
+    def _order(self, generator: torch.Generator) -> list[int]:
+        order: list[int] = torch.randperm(self.count, generator=generator).tolist()
+        return order
+
+
+class ByLength(Shuffled):
+    """A shuffle that puts sequences of similar length into one batch.
+
+    That saves padding and costs variety: what is said of one text is alike in length, too.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        super().__init__(len(lengths), seed)
+        self.lengths, self.batch_size = lengths, batch_size
+
+    def _order(self, generator: torch.Generator) -> list[int]:
+        order = super()._order(generator)
         pool = 50 * self.batch_size  # sorted within a pool: alike, and still another mix each time
         batches = []
         for start in range(0, len(order), pool):
@@ -104,10 +121,8 @@ class ByLength(Sampler[int]):
         # Only the last batch may be short, or the trainer would cut batches elsewhere.
         short = [batch for batch in batches if len(batch) < self.batch_size]
         full = [batch for batch in batches if len(batch) == self.batch_size]
-        for i in torch.randperm(len(full), generator=generator).tolist():
-            yield from full[i]
-        for batch in short:
-            yield from batch
+        mixed = [full[i] for i in torch.randperm(len(full), generator=generator).tolist()]
+        return [i for batch in mixed + short for i in batch]
 
 
 class Report(TrainerCallback):  # type: ignore[misc]
@@ -135,7 +150,13 @@ class Report(TrainerCallback):  # type: ignore[misc]
 
 
 class Plumbing:
-    """Mixed into a TRL trainer: finished columns, our batches, nothing sent or written aside."""
+    """Mixed into a TRL trainer: finished columns, our batches, nothing sent or written aside.
+
+    Rows of like lengths share a batch where it is padded; those that are ``packed`` on processors
+    are only shuffled.
+    """
+
+    packed = False
 
     lengths: Sequence[int]
     args: Any
@@ -150,6 +171,8 @@ class Plumbing:
         return dataset
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:  # noqa: ARG002
+        if self.packed and packable(self.bare()):
+            return Shuffled(len(self.lengths), self.args.data_seed)
         return ByLength(self.lengths, self.args.per_device_train_batch_size, self.args.data_seed)
 
     def _send_telemetry(self) -> None:

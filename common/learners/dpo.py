@@ -81,7 +81,9 @@ class Preference:
             references = self._reference(policy, rows, ctx)
             trainer = self.trainer(policy, references, ctx, folder)
             try:
-                logs = data.train(trainer, folder, policy)
+                # The reference was without, and a margin must begin at zero.
+                with data.without_dropout(trainer.model):
+                    logs = data.train(trainer, folder, policy)
             finally:
                 release(policy)
         names = {
@@ -180,6 +182,7 @@ def release(policy: HFPolicy) -> None:
 class DPOTrainerWithAnchor(data.Plumbing, DPOTrainer):  # type: ignore[misc]
     """TRL's DPO on finished columns, plus the length-normalised likelihood of the chosen."""
 
+    packed = True
     _fsdp = _made = False
 
     def __init__(self, *, nll_weight: float, train_dataset: Dataset, **kw: Any) -> None:

@@ -118,6 +118,8 @@ class SFT:
 class WeightedSFTTrainer(data.Plumbing, SFTTrainer):  # type: ignore[misc]
     """TRL's SFT on finished columns, with a weight for each row, from ``moments`` if there are."""
 
+    packed = True
+
     def __init__(
         self, *, train_dataset: Dataset, moments: Mapping[int, Any] | None = None, **kw: Any
     ) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -299,6 +300,38 @@ def test_a_loss_that_is_not_finite_stops_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not finite at step 1"):
         SFT(steps=5).learn(policy, Lessons(demonstrations=demonstrations(4)), context(tmp_path))
     assert "forward" not in vars(policy.model)
+
+
+def test_packed_rows_are_only_shuffled(tmp_path: Path) -> None:
+    """On processors: rows of one text are alike in length and would come into one batch."""
+    plain = [*data.Shuffled(40, seed=3)]
+    assert sorted(plain) == [*range(40)] == sorted(data.ByLength([1] * 40, 8, seed=3))
+    for learner, lessons in (
+        (Preference(batch_size=8, epochs=1.0), Lessons(preferences=pairs(40))),
+        (SFT(batch_size=8, epochs=1.0), Lessons(demonstrations=demonstrations(40))),
+    ):
+        used: list[object] = []
+        usual = data.Plumbing._get_train_sampler
+
+        def kept(self: Any, *args: Any, used: list[object] = used, usual: Any = usual) -> Any:
+            used.append(usual(self, *args))
+            return used[-1]
+
+        with mock.patch.object(data.Plumbing, "_get_train_sampler", kept):
+            learner.learn(tiny_policy(), lessons, context(tmp_path))
+        assert [type(sampler) for sampler in used] == [data.Shuffled]
+
+
+def test_dropout_is_off_while_a_margin_is_learnt(tmp_path: Path) -> None:
+    policy = tiny_policy()
+    rates = [layer.self_attn for layer in policy.model.model.layers]
+    for attention in rates:
+        attention.attention_dropout = 0.5
+    figures = Preference(steps=1, nll_weight=0.0).learn(
+        policy, Lessons(preferences=pairs(8)), context(tmp_path)
+    )
+    assert figures["loss_first"] == pytest.approx(math.log(2), abs=1e-5)
+    assert [attention.attention_dropout for attention in rates] == [0.5, 0.5], "it is on again"
 
 
 def test_batches_hold_like_lengths_and_depend_on_seed_and_epoch_only() -> None:
