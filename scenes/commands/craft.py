@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import shlex
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from common.commands import Output
 from common.errors import UserError
+
+if TYPE_CHECKING:
+    from scenes.critics.clip import ClipCritic
+    from scenes.graph import SceneGraph
+    from scenes.render.pool import Workers
 
 
 @dataclass(frozen=True)
@@ -59,15 +65,8 @@ class Craft:
     def run(self, out: Output) -> dict[str, Any]:
         from scenes.commands.control import sides
         from scenes.commands.plan import brief
-        from scenes.craft import CraftConfig, Step, craft
-        from scenes.critics import Shot
-        from scenes.critics.choose import critics
-        from scenes.deliver import GRAPH, deliver, keep
         from scenes.graph import load
-        from scenes.planners.choose import planner
         from scenes.render.pool import Workers
-        from scenes.shoot import Studio
-        from scenes.skills import opened, tally, using
 
         begun = time.monotonic()
         width, height = sides(self.size)
@@ -78,12 +77,32 @@ class Craft:
             )
         if not 1 <= self.samples <= 4096:
             raise UserError(f"{self.samples} samples", "ask for 1 to 4096")
-        config = CraftConfig(
-            steps=self.steps, seed=self.seed, width=width, height=height, samples=self.samples
-        )
         if self.raw:
             return self._raw(out, width, height)
         wanted = brief(self.text) if self.text is not None else load(self.graph or Path())
+        with Workers(device=self.device) as workers:
+            workers.warm()  # Blender starts beside the imports that are to come
+            return self._crafted(wanted, workers, (width, height), begun, out)
+
+    def _crafted(
+        self,
+        wanted: str | SceneGraph,
+        workers: Workers,
+        size: tuple[int, int],
+        begun: float,
+        out: Output,
+    ) -> dict[str, Any]:
+        from scenes.craft import CraftConfig, Step, craft
+        from scenes.critics import Shot
+        from scenes.critics.choose import critics
+        from scenes.deliver import GRAPH, deliver, keep
+        from scenes.planners.choose import planner
+        from scenes.shoot import Studio
+        from scenes.skills import opened, tally, using
+
+        config = CraftConfig(
+            steps=self.steps, seed=self.seed, width=size[0], height=size[1], samples=self.samples
+        )
         reader = planner(
             self.planner,
             model=self.model,
@@ -102,7 +121,7 @@ class Craft:
             score = step.measures.constraint_score
             out.note(f"step {number}: constraints {score:.3f}; {self.out}/step-{number}.png")
 
-        with Workers(device=self.device) as workers, using(skills) as used:
+        with using(skills) as used, ThreadPoolExecutor(1) as beside:
             looking = critics(self.critic, index, workers, self.model, self.base_url, self.clip)
             try:
                 self.out.mkdir(parents=True, exist_ok=True)
@@ -110,6 +129,8 @@ class Craft:
                 raise UserError(
                     f"cannot use {self.out}: {error.strerror}", "choose another folder with --out"
                 ) from error
+            # Read while Blender renders; with --critic clip the steps are scored as it is.
+            likeness = None if "clip" in self.critic else beside.submit(self._likeness)
             made = craft(
                 wanted,
                 index,
@@ -122,13 +143,9 @@ class Craft:
                 kept=kept,
             )
             files = deliver(made, self.out, Studio(index, workers), config)
-        clip_score = made.clip_score
-        if clip_score is None and isinstance(made.best.staged, Shot):
-            from scenes.clip import encoder
-            from scenes.critics.clip import ClipCritic
-
-            critic = ClipCritic(encoder.load(self.clip))
-            clip_score = critic.likeness(made.best.staged).cosine
+            clip_score = made.clip_score
+            if likeness is not None and isinstance(made.best.staged, Shot):
+                clip_score = likeness.result().likeness(made.best.staged).cosine
         if skills is not None:
             skills.used(tally(made.graph, used))
         out.resume = None
@@ -158,6 +175,13 @@ class Craft:
             "notes": notes,
             "files": list(files),
         }
+
+    def _likeness(self) -> ClipCritic:
+        """Who scores the picture that is delivered."""
+        from scenes.clip import encoder
+        from scenes.critics.clip import ClipCritic
+
+        return ClipCritic(encoder.load(self.clip))
 
     def _raw(self, out: Output, width: int, height: int) -> dict[str, Any]:
         """A scene of a script that the served model wrote; there is no graph to measure it by."""

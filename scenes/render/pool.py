@@ -188,6 +188,11 @@ class Workers:
         if self._folder is not None:
             self._folder.cleanup()
 
+    def warm(self) -> None:
+        """Start the workers now, beside what else goes on; what keeps them from it, a job says."""
+        for _ in range(self.count):
+            self._threads_of_pool.submit(self._begin)
+
     @property
     def pids(self) -> tuple[int, ...]:
         """The processes that are there now."""
@@ -217,6 +222,14 @@ class Workers:
         finally:
             for future in futures:
                 future.cancel()
+
+    def _begin(self) -> None:
+        process = self._idle.get()
+        try:
+            with contextlib.suppress(UserError):
+                process = process or self._start()
+        finally:
+            self._idle.put(process)
 
     def _work(self, job: Job[R]) -> R:
         process = self._idle.get()
