@@ -56,8 +56,8 @@ class Craft:
     seed: int = 0
     size: str = "800x600"
     """Pixels of the pictures, as WIDTHxHEIGHT."""
-    samples: int = 16
-    """Rays a pixel: more is smoother and slower."""
+    samples: int = 8
+    """Rays a pixel: more is smoother and slower; 64 for a picture to show."""
     raw: bool = False
     """Have the served model write the Blender script itself. It runs in the sandbox only."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
