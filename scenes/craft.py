@@ -50,7 +50,7 @@ class CraftConfig:
     view: View = "front"
     width: int = 800
     height: int = 600
-    samples: int = 16
+    samples: int = 8
     solver: SolverConfig = SolverConfig()
 
 
