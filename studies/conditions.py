@@ -34,7 +34,7 @@ from common.stages import Context
 from common.store import Store
 from common.tracking import Nothing
 from speech import audio, corpora, strategies
-from speech.align import SpeechMetrics
+from speech.align import AlignConfig, SpeechMetrics
 from speech.corpora import VOICES
 from speech.judges import Quality, Recogniser, SpeakerSimilarity, WaveJudge
 from speech.lm import stream
@@ -77,23 +77,24 @@ def together(metrics: Sequence[Metric]) -> Metric:
 
 
 def labels(
-    store: Store, run: str, policy: HFPolicy, how: argparse.Namespace, sample: Sample,
+    store: Store, config: AlignConfig, policy: HFPolicy, how: argparse.Namespace, sample: Sample,
     judges: Sequence[WaveJudge],
 ) -> None:  # fmt: skip
     """Teach ``policy`` the labels, and print what they change."""
-    pairs = store.preferences(run, 1)
+    pairs = store.preferences(how.run, 1)
     if how.spoilt:
         asked = [Task(id=pair.id, prompt=pair.prompt) for pair in pairs]
         drawn = policy.generate(
             asked, n=1, seeds=lambda task, _: int(task.id[:8], 16), temperature=how.spoilt,
-            max_new_tokens=settings(store.run(run)).max_new_tokens,
+            max_new_tokens=config.max_new_tokens,
         )  # fmt: skip
         pairs = [replace(p, rejected=c.output) for p, c in zip(pairs, drawn, strict=True)]
     texts = sorted({p.task for p in pairs}, key=lambda task: identity("held out", task))
     held = set(texts[: len(texts) // 4])
     taught, asked_of = ([p for p in pairs if (p.task in held) == side] for side in (False, True))
-    config = replace(settings(store.run(run)), strategy="chain-of-hindsight", epochs=how.epochs,
-                     learning_rate=how.rate)  # fmt: skip
+    config = replace(
+        config, strategy="chain-of-hindsight", epochs=how.epochs, learning_rate=how.rate
+    )
     learner = strategies.learner(config, lambda: speaker_of(config, policy))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -111,7 +112,7 @@ def labels(
         print(f"{side} held out, nats a token, good label less bad label: {off.mean():+.4f} "
               f"± {off.std(ddof=1) / np.sqrt(len(off)):.4f}, n={len(off)}", flush=True)  # fmt: skip
     speaker = speaker_of(config, policy)
-    tasks = store.tasks(run, "dev")[: how.count]
+    tasks = store.tasks(how.run, "dev")[: how.count]
     said = {}
     for label in (stream.GOOD, stream.BAD):
         with policy.conditioned(label):
@@ -139,7 +140,7 @@ def main() -> None:
     sample = replace(sampler(config), n=chosen.samples)
     judges: list[WaveJudge] = [Recogniser(cpu_threads=2), Quality(cpu_threads=2)]
     if chosen.what == "labels":
-        labels(store, run.run, policy, chosen, sample, judges)
+        labels(store, config, policy, chosen, sample, judges)
         return
     corpus = corpora.load("prompts", tuple(VOICES))
     plain = speaker_of(config, policy)

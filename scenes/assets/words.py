@@ -130,14 +130,8 @@ def _noun(phrase: str) -> str:
 
 @functools.lru_cache(maxsize=1)
 def _engine():  # type: ignore[no-untyped-def]
-    import typeguard
+    import inflect
 
-    # Checks of types at run time would be compiled into each of its methods, for two seconds.
-    checked, typeguard.typechecked = typeguard.typechecked, lambda made: made  # type: ignore
-    try:
-        import inflect
-    finally:
-        typeguard.typechecked = checked
     return inflect.engine()
 
 

@@ -48,12 +48,6 @@ FINE = json.dumps({"score": 0.9, "findings": []})
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    with Workers(device="cpu") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def shot(workers: Workers, tmp_path_factory: pytest.TempPathFactory) -> Shot:
     folder = tmp_path_factory.mktemp("room")
     empty = Index(folder / "index.db", hashed)  # everything is a block

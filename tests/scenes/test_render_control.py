@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,6 @@ from scenes.render.pool import Workers
 SIDE = 64
 DISTANCES = (5.125, 4.0, 2.875)
 """From the camera to the face of the block, as a dolly goes from 1.25 to 0.75 of 4.5 metres."""
-
-
-@pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    with Workers(device="cpu") as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
