@@ -45,13 +45,17 @@ class Control:
             raise UserError(
                 f"{self.frames} frames at {self.fps} a second", "1 to 10000 frames at 1 to 240"
             )
+        passes = dict.fromkeys(p.strip() for p in self.passes.split(",") if p.strip())
+        if self.frames == 1 and "flow" in passes and len(passes) > 1:
+            del passes["flow"]
+            out.print("one frame has no next one to flow to: flow is left out")
         settings = Settings(
             blend=self.scene,
             move=self.camera,
             frames=self.frames,
             width=width,
             height=height,
-            passes=tuple(dict.fromkeys(p.strip() for p in self.passes.split(",") if p.strip())),
+            passes=tuple(passes),
         )
         out.resume = shlex.join(self._words())
         with Workers(self.workers, self.device) as workers:

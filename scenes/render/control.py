@@ -56,8 +56,8 @@ def make(
     """Film ``settings.blend`` into ``folder``; returns what ``guide.json`` holds.
 
     Raises:
-        UserError: no such scene, nothing in it, no frames, an unknown pass or movement, or a
-            folder with frames of other settings.
+        UserError: no such scene, nothing in it, no frames, an unknown pass or movement, flow
+            of a single frame, or a folder with frames of other settings.
         OSError: the disk is full; the frames so far are kept.
     """
     unknown = set(settings.passes) - set(get_args(Pass))
@@ -66,6 +66,8 @@ def make(
             f"unknown pass {min(unknown)!r}" if unknown else "no pass is asked for",
             f"use {', '.join(get_args(Pass))}",
         )
+    if settings.frames == 1 and "flow" in settings.passes:
+        raise UserError("one frame has no flow to a next one", "raise --frames, or leave flow out")
     blend = settings.blend.resolve()
     _claim(settings, blend, folder)
     scene = workers.do(Open(blend=blend))
@@ -96,8 +98,6 @@ def make(
             progress(done, settings.frames, "frames")
     told = _pictures(settings, folder, cameras, scene)
     for each in settings.passes:
-        if each == "flow" and settings.frames == 1:
-            continue  # there is no next frame
         encode.film(sorted((folder / each).glob("*.png")), folder / f"{each}.mp4", fps)
     guide: dict[str, Any] = {
         "scene": blend.name,

@@ -91,6 +91,8 @@ def test_what_is_there_stays_and_other_settings_are_refused(
     assert kept.stat().st_mtime_ns == stamp and lost.read_bytes() == content
     with pytest.raises(UserError, match="other settings"):
         make(asked(block, passes=("depth",), move="orbit"), tmp_path, workers)
+    with pytest.raises(UserError, match="one frame has no flow"):
+        make(asked(block, passes=("flow",), frames=1), tmp_path / "other", workers)
     with pytest.raises(UserError, match="unknown pass 'heat'"):
         make(asked(block, passes=("heat",)), tmp_path / "other", workers)
     with pytest.raises(UserError, match=r"cannot read .*none\.blend"):
