@@ -4,6 +4,7 @@ A method's runs differ in their seed only. What is compared is the final policy 
 the same run, paired by task: a task's value is the mean over the method's runs, and the interval is
 over tasks (Student, :func:`common.gate.paired_interval`). The standard error of the mean over runs
 stands beside it: the first says what other tasks would change, the second what other luck would.
+Between methods it is the final policies that are paired, each with the first method's, the control.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class Change:
     win: float
     tie: float
     lose: float
+    finals: Mapping[str, float]
+    """Of each task, what the final policies came to."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +129,8 @@ def change(starters: Sequence[Metric], finals: Sequence[Metric]) -> Change:
         )
     before = np.array([[m.items[task] for task in tasks] for m in starters])
     after = np.array([[m.items[task] for task in tasks] for m in finals])
-    interval = paired_interval(
-        dict(zip(tasks, before.mean(0).tolist(), strict=True)),
-        dict(zip(tasks, after.mean(0).tolist(), strict=True)),
-    )
+    means = dict(zip(tasks, after.mean(0).tolist(), strict=True))
+    interval = paired_interval(dict(zip(tasks, before.mean(0).tolist(), strict=True)), means)
     sign = {"higher": 1, "lower": -1, "neither": 0}[starters[0].better]
     gains = (after - before) * sign
     mean = float(before.mean())
@@ -143,7 +144,20 @@ def change(starters: Sequence[Metric], finals: Sequence[Metric]) -> Change:
         win=float((gains > 0).mean()),
         tie=float((gains == 0).mean()),
         lose=float((gains < 0).mean()),
+        finals=means,
     )
+
+
+def against(first: Method, other: Method, metric: str) -> PairedInterval | None:
+    """What ``other``'s final policies have more of ``metric`` than ``first``'s, paired by task.
+
+    None if there are more runs of one, since then it is other luck that is compared, or if they
+    were tested on different tasks.
+    """
+    ours, theirs = first.changes[metric].finals, other.changes[metric].finals
+    if len(first.runs) != len(other.runs) or ours.keys() != theirs.keys():
+        return None
+    return paired_interval(ours, theirs)
 
 
 def _se(means: np.ndarray[Any, np.dtype[np.float64]]) -> float:
@@ -152,7 +166,7 @@ def _se(means: np.ndarray[Any, np.dtype[np.float64]]) -> float:
 
 
 HEADINGS = ("method", "runs", "kept", "starter", "final", "change, 95% interval", "relative",
-            "win / tie / lose", "learning s")  # fmt: skip
+            "win / tie / lose", "against the first, 95%")  # fmt: skip
 
 
 def rows(methods: Sequence[Method], metric: str) -> list[tuple[object, ...]]:
@@ -160,7 +174,6 @@ def rows(methods: Sequence[Method], metric: str) -> list[tuple[object, ...]]:
     found: list[tuple[object, ...]] = []
     for method in methods:
         c = method.changes[metric]
-        low, high = c.interval.low, c.interval.high
         found.append(
             (
                 method.name,
@@ -168,13 +181,19 @@ def rows(methods: Sequence[Method], metric: str) -> list[tuple[object, ...]]:
                 method.kept,
                 f"{c.starter:.3f} ± {c.starter_se:.3f}",
                 f"{c.final:.3f} ± {c.final_se:.3f}",
-                f"{c.interval.mean:+.3f} [{low:+.3f}, {high:+.3f}]",
+                _shown(c.interval),
                 f"{c.relative:+.0%}" if math.isfinite(c.relative) else "-",
                 f"{c.win:.0%} / {c.tie:.0%} / {c.lose:.0%}",
-                round(method.learning_seconds, 1),
+                _shown(None if method is methods[0] else against(methods[0], method, metric)),
             )
         )
     return found
+
+
+def _shown(interval: PairedInterval | None) -> str:
+    if interval is None:
+        return "-"
+    return f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
 def overview(
@@ -213,6 +232,15 @@ def costs(methods: Sequence[Method]) -> list[tuple[object, ...]]:
 
 def facts(methods: Sequence[Method]) -> dict[str, Any]:
     """Every figure under its name, by method; ``dev`` is what each round of each run measured."""
+
+    def told(method: Method, metric: str) -> dict[str, Any]:
+        change = {k: v for k, v in vars(method.changes[metric]).items() if k != "finals"}
+        between = None
+        if method is not methods[0] and metric in methods[0].changes:
+            between = against(methods[0], method, metric)
+        change["interval"] = method.changes[metric].interval._asdict()
+        return {**change, "against_first": between and between._asdict()}
+
     return {
         method.name: {
             "runs": method.runs,
@@ -221,10 +249,7 @@ def facts(methods: Sequence[Method]) -> dict[str, Any]:
             "seconds": method.seconds,
             "sampled_tokens": method.sampled,
             "trained_tokens": method.trained,
-            "metrics": {
-                name: {**vars(change), "interval": change.interval._asdict()}
-                for name, change in method.changes.items()
-            },
+            "metrics": {name: told(method, name) for name in method.changes},
             "dev": [
                 [{**{m.name: m.value for m in r.metrics}, "kept": r.kept} for r in run]
                 for run in method.rounds

@@ -28,6 +28,7 @@ def test_figures_by_hand() -> None:
     assert found.starter == pytest.approx(0.4) and found.starter_se == pytest.approx(0.0)
     assert found.final == pytest.approx(0.8 / 3)
     assert found.final_se == pytest.approx(abs(1.0 / 3 - 0.2) / 2)  # sd/√2 of two is half the gap
+    assert found.finals == pytest.approx({"a": 0.2, "b": 0.3, "c": 0.3})
     changes = [-0.4, -0.1, 0.1]  # of the tasks' means
     assert found.interval.mean == pytest.approx(np.mean(changes))
     assert found.interval.se == pytest.approx(np.std(changes, ddof=1) / math.sqrt(3))
@@ -67,6 +68,11 @@ def test_runs_of_two_methods(tmp_path: Path) -> None:
     facts = comparison.facts(methods)[methods[0].name]
     assert facts["metrics"]["error"]["final"] == fast.final
     assert facts["metrics"]["error"]["interval"]["mean"] == fast.interval.mean
+    assert facts["metrics"]["error"]["against_first"] is None
+    between = comparison.facts(methods)["slow"]["metrics"]["error"]["against_first"]
+    gaps = [slow.finals[task] - fast.finals[task] for task in fast.finals]
+    assert between["mean"] == pytest.approx(np.mean(gaps)) and between["mean"] > 0
+    assert between["se"] == pytest.approx(np.std(gaps, ddof=1) / math.sqrt(len(gaps)))
     assert [len(run) for run in facts["dev"]] == [len(run) for run in methods[0].rounds]
     assert all(run[0]["kept"] and "error" in run[0] for run in facts["dev"])
     table = comparison.markdown(methods, "error").splitlines()
@@ -74,6 +80,10 @@ def test_runs_of_two_methods(tmp_path: Path) -> None:
         line.count("|") == len(comparison.HEADINGS) + 1 for line in table
     )
     assert f"{fast.final:.3f}" in table[2] and methods[0].kept in table[2]
+    assert table[2].endswith("| - |")
+    assert f"{between['mean']:+.3f} [{between['low']:+.3f}" in table[3]
+    (single,) = comparison.compare(store, {"slow": ["0.05-0"]})
+    assert comparison.against(methods[0], single, "error") is None  # of other luck
     svg = comparison.figure(methods, "error")
     ET.fromstring(svg)
     assert ">fast<" in svg and svg == comparison.figure(methods, "error")
