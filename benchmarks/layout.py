@@ -1,6 +1,7 @@
 """The layout solver against the paper's own search, on the same graphs, scores and machine.
 
-    python benchmarks/layout.py [--out layout.svg]
+    python benchmarks/layout.py
+    python benchmarks/layout.py --sizes 10 20 50 100 --seeds 3 --out layout.svg    # 20 minutes
 
 SceneCraft's search (arXiv 2403.01248, appendix) shakes every asset by up to a decimetre in x and y
 a hundred times and keeps what is better. It is given the same objective, and the solver's supports
@@ -38,7 +39,8 @@ GROUP: Sizes = {
     "shelf": (0.9, 0.4, 1.8),
     "box": (0.5, 0.5, 0.5),
 }
-PATIENCE = 25
+PATIENCE = 21
+"""A little more than the aim: the search is given up then, and its time is a lower bound."""
 
 
 def scene(assets: int) -> tuple[SceneGraph, Sizes]:
@@ -99,8 +101,8 @@ def published(problem: Problem, seed: int) -> Iterator[Free]:
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__)
-    flags.add_argument("--sizes", type=int, nargs="+", default=[10, 20, 50, 100])
-    flags.add_argument("--seeds", type=int, default=3)
+    flags.add_argument("--sizes", type=int, nargs="+", default=[100])
+    flags.add_argument("--seeds", type=int, default=2)
     flags.add_argument("--out", type=Path)
     chosen = flags.parse_args()
     torch.set_num_threads(1)
@@ -152,10 +154,12 @@ def main() -> None:
         axes.plot(chosen.sizes, medians, marker="o")
         axes.set(xlabel="assets", ylabel="seconds", title="layout solver, one core")
         figure.savefig(chosen.out, metadata={"Date": None})
-    # Where the search gave up, its time is a lower bound.
     largest = max(chosen.sizes)
-    times = [r[6] / r[3].seconds for r in rows if r[0] == largest]
-    tell(of(f"layout of {largest} assets, to equal score", times, "the paper's search", aim=20))
+    last = [r for r in rows if r[0] == largest]
+    claim = f"layout of {largest} assets, to equal score"
+    if not all(r[7] for r in last):
+        claim += " (at least: the search did not get there)"
+    tell(of(claim, [r[6] / r[3].seconds for r in last], "the paper's search", aim=20))
 
 
 if __name__ == "__main__":
