@@ -42,8 +42,9 @@ from common.tracking import Nothing
 from speech import audio, corpora
 from speech.align import AlignConfig, Speak
 from speech.judges import Quality, Recogniser, SpeakerSimilarity
-from speech.setup import speaker_of, voice_of
+from speech.setup import voice_of
 from speech.speaker import Speaker
+from speech.speaking import speaker_of
 
 ROWS, TEMPERATURE, LONGEST = 32, 0.7, 400
 TOLERANCE = 0.1

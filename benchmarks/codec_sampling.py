@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from common.policies.sampling import sample
 from speech import corpora
 from speech.lm import stream
-from speech.setup import load_policy
+from speech.speaking import load_policy
 from speech.text import phonemes
 
 ROWS, DRAWS, RARE = 32, 512, 1e-3

@@ -46,7 +46,7 @@ from common.stages import Context
 from common.tracking import Nothing
 from speech import corpora
 from speech.align import AlignConfig
-from speech.setup import load_policy, speaker_of
+from speech.speaking import load_policy, speaker_of
 
 BATCH, RATE, BETA = 16, 1e-4, 0.1
 LEARNER = Preference(beta=BETA, learning_rate=RATE, epochs=1.0, batch_size=BATCH)

@@ -133,7 +133,7 @@ def prepare(store: Store, run: Run, test: Test, count: int, progress: Progress) 
 
 def _speaker(store: Store, run: Run) -> Callable[[Version, Sequence[Task]], list[Stimulus]]:
     """What says tasks as a version would, with the random numbers of the run's seed."""
-    from speech.setup import beginning, settings, speaker_of, streams
+    from speech.speaking import beginning, settings, speaker_of, streams
 
     config = settings(run)
     policy = beginning(config)

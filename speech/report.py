@@ -21,8 +21,9 @@ from speech import audio, corpora, gap_report
 from speech.align import Speak
 from speech.audio import Wave
 from speech.listen import levelled
-from speech.setup import beginning, kept_states, sampler, settings, speaker_of
+from speech.setup import sampler
 from speech.speaker import recordings_of
+from speech.speaking import beginning, kept_states, settings, speaker_of
 
 COUNT = 8
 """Texts that can be listened to."""

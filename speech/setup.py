@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import cast
 
 import torch
 
-from common import registry
 from common.cli import unknown
 from common.distributed import Team, Together
 from common.errors import UserError
@@ -21,129 +19,34 @@ from common.monitors import CollapseMonitor
 from common.pairing import Direction
 from common.policies import Sample
 from common.policies.best_of import Alone
-from common.policies.local import HFPolicy
 from common.progress import progress
-from common.records import Task, identity
 from common.stages import Measure, Proposer
-from common.store import Run, Store
+from common.store import Store
 from speech import audio, corpora
 from speech.align import (
-    STARTERS,
     AlignConfig,
     SelectSpeech,
     Speak,
     SpeechMetrics,
 )
 from speech.audio import Wave
-from speech.codec import load_codec
 from speech.corpora import Corpus
 from speech.ctc import CTCJudge
 from speech.golden_judge import golden_judge
 from speech.judges import Quality, Recogniser, SpeakerSimilarity, WaveJudge
 from speech.listen import human
-from speech.lm import stream
-from speech.lm.single import FILE, SingleStream, detect
+from speech.lm.single import SingleStream
 from speech.measures import Duration, Fluency
 from speech.reward import WaveReward
-from speech.speaker import Golden, Speaker, recordings_of
-from speech.strategies import learner, wrapped
+from speech.speaker import Golden, recordings_of
+from speech.speaking import beginning, load_policy, speaker_of
+from speech.strategies import learner
 from speech.tasks import recorded_tasks, tasks
-from speech.text import phonemes
-from speech.train import load_segments
-from speech.vocoder import Vocoder
 from speech.voice import VoiceLikelihood
 from speech.voices import OwnVoice, VoicePrompts
 
 REFERENCES = 8
 """Recordings whose mean embedding is the voice that similarity is measured against."""
-
-
-def load_policy(name: str) -> HFPolicy:
-    """A starter, a run's final state, a folder or a hub name.
-
-    Raises:
-        UserError: there is no such model, or it knows neither the symbols of our stream nor
-            codec tokens as :mod:`speech.lm.single` reads them.
-    """
-    if name in STARTERS:
-        policy = HFPolicy.load(registry.get(STARTERS[name]), device="cpu")
-    elif any(run.run == name for run in Store().runs()) or name == "last":
-        store = Store()
-        run = store.run(store.runs()[0].run if name == "last" else name)
-        policy = beginning(settings(run))
-        kept = [r for r in store.rounds(run.run) if r.kept]
-        if kept:
-            policy.restore(store.path(kept[-1].state))
-        return policy
-    else:
-        policy = HFPolicy.load(name)
-    if is_pair(policy):
-        # The tokenizer of the moment: learning may add symbols, and a roll-back takes them.
-        policy.steer = lambda prompts: stream.Monotonic(policy.tokenizer, prompts)
-    elif detect(policy.tokenizer, str(policy.source)) is None:
-        raise UserError(
-            f"{name!r} is no codec language model: its vocabulary has neither {stream.SPEECH} "
-            "(our stream) nor <|s_0|> and the symbols around it (LLaSA)",
-            f"give one, describe its own symbols in {FILE} in its folder, or name a run",
-        )
-    return policy
-
-
-def settings(run: Run | None) -> AlignConfig:
-    """What ``run`` was started with, as far as it is known today; the defaults without one."""
-    known = AlignConfig.__dataclass_fields__
-    return AlignConfig(**{k: v for k, v in run.config.items() if k in known} if run else {})
-
-
-def beginning(config: AlignConfig) -> HFPolicy:
-    """The policy that a run of ``config`` starts from, ready to be restored to what it became."""
-    policy = load_policy(config.policy)
-    return wrapped(config, policy, lambda: speaker_of(config, policy))
-
-
-def kept_states(store: Store, run: str) -> dict[str, Path]:
-    """Where the state of each round that was kept lies: ``starter``, ``round 1`` and so on."""
-    kept = [r for r in store.rounds(run) if r.kept]
-    return {f"round {r.index}" if r.index else "starter": store.path(r.state) for r in kept}
-
-
-def is_pair(policy: HFPolicy) -> bool:
-    """Whether ``policy`` is the AR half of a pair, which reads and writes our stream."""
-    return stream.SPEECH in policy.tokenizer.get_vocab()
-
-
-def speaker_of(config: AlignConfig, policy: HFPolicy) -> Speaker:
-    """What ``policy`` needs around it to speak, and the policy made ready for it.
-
-    Raises:
-        UserError: codec, NAR and policy do not fit one another, or one of them is not there.
-    """
-    source = Path(str(policy.source))
-    speaker: Speaker
-    if is_pair(policy):
-        nar = registry.get("starter-nar") if config.nar == "starter" else Path(config.nar)
-        vocoder = Vocoder.load(config.codec, nar.expanduser())
-        if (source / "segments.json.gz").is_file():
-            vocoder.placed = load_segments(source / "segments.json.gz")
-        speaker = vocoder
-    else:
-        codec = load_codec(config.codec)
-        cast(torch.nn.Module, codec).to(policy.device)
-        format = detect(policy.tokenizer, source)
-        assert format is not None  # load_policy has asked
-        speaker = SingleStream(codec, format, policy.tokenizer, config.max_new_tokens)
-    speaker.prepare(policy)
-    return speaker
-
-
-def speaking(name: str, codec: str | None = None) -> tuple[HFPolicy, Speaker, AlignConfig]:
-    """The policy called ``name`` with its speaker; a run's are those that it was started with."""
-    run = next((run for run in Store().runs() if name in ("last", run.run)), None)
-    config = settings(run)
-    if codec:
-        config = replace(config, codec=codec)
-    policy = load_policy(name)
-    return policy, speaker_of(config, policy), config
 
 
 def judges(
@@ -170,24 +73,6 @@ def sampler(config: AlignConfig) -> Sample:
     return Sample(
         n=config.samples, temperature=config.temperature, max_new_tokens=config.max_new_tokens
     )
-
-
-def text_tasks(texts: Sequence[str], speaker: Speaker | None = None) -> list[Task]:
-    """A task for each text that someone wants to hear; prompts are the starter's by default.
-
-    Raises:
-        UserError: a text without a single word.
-    """
-    if speaker is None:
-        prompts = [stream.prompt(phones) if phones else "" for phones in phonemes(texts)]
-    else:
-        prompts = speaker.prompts(texts)
-    found = []
-    for text, prompt in zip(texts, prompts, strict=True):
-        if not prompt:
-            raise UserError(f"there is nothing to say in {text!r}", "give words or numbers")
-        found.append(Task(identity("text", text), prompt, "dev", text))
-    return found
 
 
 def helper(config: AlignConfig, team: Team) -> None:
@@ -309,35 +194,3 @@ def build(config: AlignConfig, memo: Memo | None = None) -> Loop:
         gate=Gate("wer", guards=tuple(guards)),
         monitors=[CollapseMonitor(metric="wer")],
     )
-
-
-def utter(
-    policy: HFPolicy,
-    vocoder: Speaker,
-    chosen: Sequence[Task],
-    temperature: float,
-    seed: int,
-    max_new_tokens: int = AlignConfig().max_new_tokens,
-) -> list[Wave]:
-    """Each task's text said once."""
-    return vocoder.waves(streams(policy, chosen, temperature, seed, max_new_tokens))
-
-
-def streams(
-    policy: HFPolicy,
-    chosen: Sequence[Task],
-    temperature: float,
-    seed: int,
-    max_new_tokens: int = AlignConfig().max_new_tokens,
-) -> list[str]:
-    """What the policy writes for each task's text, sampled once."""
-    seeds = [int(identity(seed, task.id), 16) >> 17 for task in chosen]
-    by_task = dict(zip((task.id for task in chosen), seeds, strict=True))
-    found = policy.generate(
-        chosen,
-        n=1,
-        seeds=lambda task, index: by_task[task.id] + index,
-        temperature=temperature,
-        max_new_tokens=max_new_tokens,
-    )
-    return [c.output for c in found]

@@ -90,7 +90,7 @@ class Vocoder:
         return Vocoder(self.codec, self.nar, voice, self.placed)
 
     def prepare(self, policy: HFPolicy) -> None:
-        """Nothing is left to set: whoever loads an AR steers it (:func:`speech.setup.load_policy`).
+        """Nothing is left to set: :func:`speech.speaking.load_policy` steers an AR.
 
         Raises:
             UserError: the policy's codes are not those of the codec's first codebook.

@@ -38,8 +38,9 @@ from speech.align import AlignConfig, SpeechMetrics
 from speech.corpora import VOICES
 from speech.judges import Quality, Recogniser, SpeakerSimilarity, WaveJudge
 from speech.lm import stream
-from speech.setup import beginning, sampler, settings, speaker_of
+from speech.setup import sampler
 from speech.speaker import Speaker
+from speech.speaking import beginning, settings, speaker_of
 
 METRICS = ("wer", "similarity", "dnsmos")
 REFERENCES = 8

@@ -27,7 +27,7 @@ from common.stages import Context
 from common.store import Store
 from common.tracking import Nothing
 from speech.reward import SMPCONV, NetworkConfig, SpokenReward, WaveTraining
-from speech.setup import beginning, settings, speaker_of
+from speech.speaking import beginning, settings, speaker_of
 
 
 def main() -> None:

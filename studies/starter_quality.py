@@ -23,7 +23,7 @@ from speech import audio, corpora
 from speech.audio import Wave
 from speech.corpora import Utterance
 from speech.judges import Quality, Recogniser
-from speech.setup import load_policy, text_tasks, utter
+from speech.speaking import load_policy, text_tasks, utter
 from speech.text import normalise
 from speech.train import Recording, encoded, segments, teacher_states
 from speech.vocoder import Vocoder

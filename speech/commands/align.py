@@ -132,6 +132,6 @@ def resume(run: str, out: Output) -> dict[str, Any]:
     from common.store import Store
 
     row = Store().run(run)
-    from speech.setup import settings
+    from speech.speaking import settings
 
     return align(settings(row), row.recipe.partition(":")[2], run, row.seed, out)

@@ -83,10 +83,11 @@ class Gap:
         """
         from common.records import identity
         from speech import corpora, gap
-        from speech.setup import (
+        from speech.setup import judges
+        from speech.speaker import Golden, recordings_of
+        from speech.speaking import (
             beginning,
             is_pair,
-            judges,
             kept_states,
             load_policy,
             settings,
@@ -94,7 +95,6 @@ class Gap:
             streams,
             text_tasks,
         )
-        from speech.speaker import Golden, recordings_of
         from speech.tasks import unique
         from speech.vocoder import Vocoder
 
@@ -147,7 +147,7 @@ def keep(store: Store, run: Run, out: Output) -> None:
     A line on stderr says why where it cannot be.
     """
     from speech import gap
-    from speech.setup import kept_states, settings
+    from speech.speaking import kept_states, settings
 
     config = settings(run)
     path = store.folder(run.run) / FILE

@@ -56,7 +56,7 @@ class Say:
         said = phrases(self.text)
         if self.voice:
             voice_of(self.voice)
-        from speech.setup import speaking, text_tasks, utter
+        from speech.speaking import speaking, text_tasks, utter
 
         policy, speaker, config = speaking(self.policy, self.codec)
         rate = speaker.codec.sample_rate
@@ -112,8 +112,9 @@ class Evaluate:
         from speech.ctc import CTCJudge
         from speech.hub_judges import UTMOS, WavLMSimilarity
         from speech.judges import SpeakerSimilarity
-        from speech.setup import judges, sampler, speaking, text_tasks
+        from speech.setup import judges, sampler
         from speech.setup import voice_of as voice_in
+        from speech.speaking import speaking, text_tasks
         from speech.tasks import unique
 
         policy, speaker, config = speaking(self.policy, self.codec)

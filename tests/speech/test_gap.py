@@ -28,8 +28,8 @@ from speech.align import AlignConfig
 from speech.commands.gap import keep
 from speech.lm import stream
 from speech.segmentation import Segment
-from speech.setup import load_policy, speaker_of, text_tasks
 from speech.speaker import Golden, Speaker, recordings_of
+from speech.speaking import load_policy, speaker_of, text_tasks
 from speech.vocoder import Vocoder
 
 pytestmark = pytest.mark.timeout(600)

@@ -21,8 +21,9 @@ from speech.align import AlignConfig
 from speech.golden_judge import FIT, golden_judge
 from speech.lm.stream import CODE
 from speech.reward import WaveTraining
-from speech.setup import load_policy, rewarding, speaker_of
+from speech.setup import rewarding
 from speech.speaker import Golden
+from speech.speaking import load_policy, speaker_of
 from tests.common.toy import quiet
 
 HOW = WaveTraining(steps=20, batch_size=4, seconds=1.0)

@@ -23,7 +23,7 @@ from speech import audio, corpora
 from speech.align import AlignConfig
 from speech.listen import human, levelled, plan, prepare
 from speech.lm import stream
-from speech.setup import load_policy, text_tasks
+from speech.speaking import load_policy, text_tasks
 
 pytestmark = pytest.mark.timeout(300)
 TEXTS = ["press one", "good bye"]

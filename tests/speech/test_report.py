@@ -24,7 +24,8 @@ from speech import audio, corpora
 from speech.align import AlignConfig, SpeechMetrics
 from speech.judges import Quality
 from speech.report import choose, listening
-from speech.setup import load_policy, sampler, speaker_of, text_tasks
+from speech.setup import sampler
+from speech.speaking import load_policy, speaker_of, text_tasks
 
 pytestmark = pytest.mark.timeout(300)
 CONFIG = AlignConfig(max_new_tokens=400, test_samples=2)

@@ -29,7 +29,7 @@ from speech.reward import (
     fresh,
     stack,
 )
-from speech.setup import load_policy, speaker_of
+from speech.speaking import load_policy, speaker_of
 from tests.common.tiny import context
 from tests.speech.test_judges import clips, unheard
 

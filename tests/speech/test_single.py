@@ -21,8 +21,8 @@ from speech import audio, corpora
 from speech.audio import Wave
 from speech.codec.seanet import SEANetCodec, SEANetConfig
 from speech.lm.single import FILE, LLASA, OnlyCodes, SingleStream, TokenFormat, detect
-from speech.setup import load_policy, speaker_of
 from speech.speaker import Golden, Voice, recordings_of
+from speech.speaking import load_policy, speaker_of
 from tests.speech.single import llasa_tokenizer, save_lm
 
 

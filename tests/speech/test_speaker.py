@@ -25,8 +25,9 @@ from speech.corpora import Corpus, Utterance
 from speech.judges import SpeakerSimilarity
 from speech.lm import ar, stream
 from speech.lm.nar import MaskedCodes, NARConfig
-from speech.setup import judges, load_policy, rewarding, speaker_of, text_tasks
+from speech.setup import judges, rewarding
 from speech.speaker import Coder, Speaker, Voice
+from speech.speaking import load_policy, speaker_of, text_tasks
 from speech.strategies import learner
 from speech.tasks import recorded_tasks, tasks
 from speech.text import phonemes
