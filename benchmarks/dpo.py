@@ -13,7 +13,8 @@ pairs are the same within ``TOLERANCE``.
 
 The floor of the arithmetic: six operations a weight and token to learn and two for the reference
 (prompt and response of both sides, once each), and those of causal attention, at the rate of a
-matrix product of this machine, measured between the turns.
+wide matrix product of this machine, measured between the turns; beside it, at the rate of products
+as narrow as the starter's layers.
 """
 
 from __future__ import annotations
@@ -157,8 +158,9 @@ def loss_over(made: HFPolicy, lessons: Sequence[Pair]) -> float:
     return sum(math.log1p(math.exp(-margin)) for margin in margins) / len(margins)
 
 
-def arithmetic(lessons: Sequence[Pair]) -> float:
-    """Seconds that the matrix products of a round would take at the full rate of this machine."""
+def arithmetic(lessons: Sequence[Pair]) -> tuple[float, float]:
+    """Seconds that the matrix products of a round would take at the full rate of this machine, and
+    at the rate that it reaches for products as narrow as the starter's."""
     made = policy()
     rows = data.preference_rows(made, lessons, LEARNER.max_length)
     lengths = [
@@ -171,10 +173,16 @@ def arithmetic(lessons: Sequence[Pair]) -> float:
     # Two products of each token with those up to it: half the square.
     a_square = 2 * config.hidden_size * config.num_hidden_layers
     forward = sum(a_token * n + a_square * n**2 for n in lengths)
-    a, b = torch.randn(4096, 1024), torch.randn(1024, 1024)
+    batch = BATCH * sum(lengths) // len(rows)
+    own = rate(batch, config.hidden_size, config.intermediate_size)
+    return 4 * forward / rate(4096, 1024, 1024), 4 * forward / own
+
+
+def rate(rows: int, inner: int, columns: int) -> float:
+    """Operations a second of a product of matrices of these sizes."""
+    a, b = torch.randn(rows, inner), torch.randn(inner, columns)
     a @ b
-    fastest = min(seconds(lambda: a @ b) for _ in range(20))
-    return 4 * forward / (2 * a.numel() * b.shape[1] / fastest)
+    return 2 * rows * inner * columns / min(seconds(lambda: a @ b) for _ in range(20))
 
 
 def main() -> None:
@@ -187,7 +195,7 @@ def main() -> None:
     check(lessons[: 3 * BATCH])
     times: dict[str, list[float]] = {"ours": [], "TRL": []}
     losses: dict[str, list[float]] = {"ours": [], "TRL": []}
-    floors = []
+    floors: dict[str, list[float]] = {"wide": [], "own": []}
     for turn in range(chosen.turns):
         for name in list(times)[:: 1 if turn % 2 == 0 else -1]:
             made = policy()
@@ -196,15 +204,18 @@ def main() -> None:
             losses[name].append(loss_over(made, lessons))
             print(f"turn {turn + 1}: {name} {times[name][-1]:.1f} s, loss {losses[name][-1]:.4f}",
                   flush=True)  # fmt: skip
-        floors.append(arithmetic(lessons))
+        for name, floor in zip(floors, arithmetic(lessons), strict=True):
+            floors[name].append(floor)
     apart = abs(losses["ours"][0] - losses["TRL"][0])
     if apart > TOLERANCE:
         raise SystemExit(f"the losses after learning are {apart:.3f} apart")
     about = f"a DPO round on {chosen.pairs} codec pairs, starter"
     tell(
         of(about, ratios(times["TRL"], times["ours"]), "TRL's DPOTrainer", aim=1.6),
-        of(f"{about}: share of the arithmetic floor", ratios(floors, times["ours"]),
-           "matrix products alone", aim=0.7, unit="share"),
+        of(f"{about}: share of the arithmetic floor", ratios(floors["wide"], times["ours"]),
+           "wide matrix products alone", aim=0.7, unit="share"),
+        of(f"{about}: share of the floor at its own widths", ratios(floors["own"], times["ours"]),
+           "matrix products of the starter's widths alone", unit="share"),
     )  # fmt: skip
 
 
