@@ -109,6 +109,7 @@ def row(name: str, about: dict[str, Any]) -> list[str]:
         missed = one["aim"] is not None and (
             one["ratio"] < one["aim"] if one["better"] == "higher" else one["ratio"] > one["aim"]
         )
+        unit += " as long" if one["unit"] == "x" and one["better"] == "lower" else ""
         aim = "" if one["aim"] is None else f"{sign} {one['aim']:g}{unit}"
         value = f"{one['ratio']:.3g}{unit}"
         spread = f"{low:.3g} to {high:.3g}, n={one['n']}" if one["n"] > 1 else "n=1"
@@ -130,7 +131,8 @@ def page(known: dict[str, dict[str, Any]]) -> str:
         "Written by `make bench`; each script is `python benchmarks/NAME.py`, whose first lines",
         "say what it measures. It checks first that both sides give the same result, then takes",
         "them in turns: the median of the turns, and the least and most among them. × is times as",
-        "fast as what it is measured against, in the same run. Bold is what missed its aim.",
+        "fast as what it is measured against in the same run, unless it says as long. Bold is what",
+        "missed its aim.",
     ]
     for where in sorted(known):
         rows = known[where]
