@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Unit = Literal["x", "s", "share"]
+Unit = Literal["x", "s", "share", "GiB"]
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 NO_BENCHMARKS = ("claim", "run")
 SECONDS = 1800
 """After which a script has failed; it should take less than 300."""
-UNITS = {"x": "×", "s": " s", "share": ""}
+UNITS = {"x": "×", "s": " s", "share": "", "GiB": " GiB"}
 
 
 def scripts() -> list[str]:

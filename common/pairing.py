@@ -13,14 +13,14 @@ chosen; they may be rejected.
 from __future__ import annotations
 
 import random
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from common.errors import UserError
+from common.pool import by_task
 from common.records import Candidate, Demonstration, Lessons, Preference, Task, identity
 from common.stages import Context
 
@@ -42,7 +42,8 @@ def best_worst(
     The margin is the difference of the scores; it must be positive and at least ``min_margin``.
     """
     pairs: list[Preference] = []
-    for task, group in _by_task(tasks, candidates):
+    for name, group in by_task(candidates):
+        task = tasks[name]
         ranked = sorted(group, key=lambda c: (-_value(c, key, better), c.id))
         worst = iter(reversed(ranked))
         used: set[str] = set()
@@ -84,12 +85,14 @@ def pareto_best_worst(
     if not objectives:
         raise UserError("no objective to rank by", "name at least one score")
     names = sorted(objectives)
-    # In the order of ids: the last digit of a standard deviation depends on the order.
-    every = _points(sorted(candidates, key=lambda c: c.id), names, objectives)
+    # In an order of its own: the last digit of a standard deviation depends on it.
+    found = [_points(group, names, objectives) for _, group in by_task(candidates)]
+    every = np.concatenate(found) if found else np.empty((0, len(names)))
     scale = every.std(axis=0) if len(every) else np.ones(len(names))
     scale = np.where(scale > 0, scale, 1.0)
     pairs: list[Preference] = []
-    for task, group in _by_task(tasks, candidates):
+    for name, group in by_task(candidates):
+        task = tasks[name]
         points = _points(group, names, objectives)
         gain = points[:, None, :] - points[None, :, :]
         dominates = (gain >= 0).all(-1) & (gain > 0).any(-1)
@@ -131,7 +134,8 @@ def golden_over_sampled(
     must reach ``min_margin``; else it is 0. Tasks without a golden are left out.
     """
     pairs: list[Preference] = []
-    for task, group in _by_task(tasks, candidates):
+    for name, group in by_task(candidates):
+        task = tasks[name]
         if task.id not in goldens:
             continue
         group = [c for c in group if c.output != goldens[task.id]]
@@ -165,14 +169,13 @@ class Sides(NamedTuple):
     wrong: list[Candidate]
 
 
-def sides(tasks: Mapping[str, Task], candidates: Sequence[Candidate], key: str) -> list[Sides]:
+def sides(tasks: Mapping[str, Task], candidates: Iterable[Candidate], key: str) -> Iterator[Sides]:
     """The tasks that have both, told apart by whether the score ``key`` is above 1/2.
 
     Candidates without that score are left out, being no answers, and right ones that were cut.
     """
-    answers = [c for c in candidates if key in c.scores]
-    found = []
-    for task, group in _by_task(tasks, answers):
+    for name, everything in by_task(candidates):
+        group = [c for c in everything if key in c.scores]
         good = {c.output for c in group if _value(c, key, "higher") > 0.5}
         right: dict[str, Candidate] = {}
         wrong: dict[str, Candidate] = {}
@@ -182,8 +185,7 @@ def sides(tasks: Mapping[str, Task], candidates: Sequence[Candidate], key: str) 
             elif _ended(candidate):
                 right.setdefault(candidate.output, candidate)
         if right and wrong:
-            found.append(Sides(task, list(right.values()), list(wrong.values())))
-    return found
+            yield Sides(tasks[name], list(right.values()), list(wrong.values()))
 
 
 def right_over_wrong(
@@ -230,16 +232,6 @@ def chosen(pairs: Iterable[Preference]) -> list[Demonstration]:
         )
         for pair in pairs
     ]
-
-
-def _by_task(
-    tasks: Mapping[str, Task], candidates: Sequence[Candidate]
-) -> list[tuple[Task, list[Candidate]]]:
-    """Tasks and their candidates, both in the order of their ids."""
-    groups: dict[str, list[Candidate]] = defaultdict(list)
-    for candidate in sorted(candidates, key=lambda c: c.id):
-        groups[candidate.task].append(candidate)
-    return [(tasks[name], groups[name]) for name in sorted(groups)]
 
 
 def _value(candidate: Candidate, key: str, better: Direction) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -195,6 +195,20 @@ class Store:
         where = [] if round is None else [c.round == round]
         where += [] if shard is None else [c.shard == shard]
         return self._records(Candidate, c.run == run, *where)
+
+    def places(self, run: str, first: int, last: int) -> Iterator[tuple[int, str]]:
+        """Where the candidates of the rounds ``first`` to ``last`` lie, for :meth:`candidates_at`,
+        and their tasks, in the order of proposal."""
+        c = tables.candidates.c
+        query = sa.select(c.seq, c.task).where(c.run == run, c.round >= first, c.round <= last)
+        with self._read() as connection:
+            some = connection.execution_options(yield_per=10_000)
+            for row in some.execute(query.order_by(c.round, c.shard, c.seq)):
+                yield row.seq, row.task
+
+    def candidates_at(self, places: Iterable[int]) -> list[Candidate]:
+        """The candidates that lie there, in the order of proposal."""
+        return self._records(Candidate, tables.candidates.c.seq.in_(list(places)))
 
     def preferences(self, run: str, round: int | None = None) -> list[Preference]:
         """The preferences of one round or of all."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from common.lease import Lease
 from common.monitors.pool import figures
+from common.pool import Pool
 from common.records import Candidate, Lessons, Metric, Round, Split
 from common.shards import Executor, Replica, Shard, Work, workdir
 from common.stages import Context, Progress, Tracker
@@ -125,7 +127,7 @@ class Turns:
             pairs=len(lessons.preferences),
             demonstrations=len(lessons.demonstrations),
             notes={
-                "pool": figures(self.store.candidates(self.run, index)),
+                "pool": figures(Pool(self.store, self.run, index, index)),
                 **({"select": lessons.notes} if lessons.notes else {}),
             },
         )
@@ -155,12 +157,11 @@ class Turns:
         return self._close(replace(this, state=learned["state"] if this.kept else kept.state))
 
     def _select(self, ctx: Context) -> Work:
-        pool = [c for c in self.store.candidates(self.run) if c.round <= ctx.round]
+        pool = Pool(self.store, self.run, 1, ctx.round)
         lessons = self.loop.select.select(self.replica.train, pool, ctx)
         records: list[Record] = [replace(p, round=ctx.round) for p in lessons.preferences]
         records += [replace(d, round=ctx.round) for d in lessons.demonstrations]
-        mine = [c for c in pool if c.round == ctx.round]
-        self._track(ctx.round, "pool", _means(mine) | {"size": len(pool)})
+        self._track(ctx.round, "pool", _means(pool.of(ctx.round)) | {"size": len(pool)})
         return Work(records, payload={"notes": lessons.notes} if lessons.notes else None)
 
     def _learn(self, kept: Round, lessons: Lessons, ctx: Context) -> Work:
@@ -277,8 +278,10 @@ class Turns:
 
 def _means(pool: Sequence[Candidate]) -> dict[str, float]:
     """The mean of each score over ``pool``."""
-    sums: dict[str, list[float]] = {}
+    sums: dict[str, float] = {}
+    counts: Counter[str] = Counter()
     for candidate in pool:
         for name, value in candidate.scores.items():
-            sums.setdefault(name, []).append(value)
-    return {name: sum(values) / len(values) for name, values in sums.items()}
+            sums[name] = sums.get(name, 0.0) + value
+            counts[name] += 1
+    return {name: total / counts[name] for name, total in sums.items()}

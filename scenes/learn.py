@@ -32,6 +32,7 @@ from common.errors import UserError
 from common.gate import Gate
 from common.loop import Loop
 from common.policies.served import ServedError, ServedPolicy
+from common.pool import of_round
 from common.records import Candidate, Demonstration, Lessons, Metric, Task, identity
 from common.skills import Skill, SkillLibrary, SkillRefusedError
 from common.skills import problem as amiss
@@ -236,7 +237,7 @@ class Consensus:
 
     def select(self, tasks: Mapping[str, Task], pool: Sequence[Candidate], ctx: Context) -> Lessons:
         del tasks
-        now = [c for c in pool if c.round == ctx.round]
+        now = list(of_round(pool, ctx.round))
         base = {c.task: c.scores["constraint"] for c in now if not c.output}
         gains: dict[str, dict[str, list[tuple[float, Candidate]]]] = {}
         for c in now:

@@ -37,6 +37,7 @@ from common.pairing import (
     pareto_best_worst,
 )
 from common.policies import Generator, Sample
+from common.pool import of_round
 from common.records import Better, Candidate, Lessons, Metric, Preference, Task
 from common.stages import Context
 from speech import audio
@@ -243,9 +244,8 @@ class SelectSpeech:
 
     def select(self, tasks: Mapping[str, Task], pool: Sequence[Candidate], ctx: Context) -> Lessons:
         found = self.human(tasks, ctx.round) if self.human is not None else []
-        heard = [c for c in pool if c.artifact or not self.audible]
         for number in range(1 if self.accumulate else ctx.round, ctx.round + 1):
-            fresh = [c for c in heard if c.round == number]
+            fresh = of_round(pool, number, lambda c: bool(c.artifact) or not self.audible)
             if self.pairs in ("self", "both"):
                 found += self._ranked(tasks, fresh, ctx.round)
             if self.pairs in ("golden", "both"):

@@ -37,6 +37,7 @@ from common.errors import UserError
 from common.monitors.exploration import reward_at_k_s
 from common.monitors.pool import SOME
 from common.policies import Generator, Sample
+from common.pool import of_round
 from common.records import Candidate, Demonstration, Lessons, Task, identity
 from common.stages import Context, Judge, Proposer
 from text.improve import Solve
@@ -281,7 +282,7 @@ class AboveThreshold:
     n_star: int = N_STAR
 
     def select(self, tasks: Mapping[str, Task], pool: Sequence[Candidate], ctx: Context) -> Lessons:
-        mine = [c for c in pool if c.round == ctx.round and self.reward.key in c.scores]
+        mine = list(of_round(pool, ctx.round, lambda c: self.reward.key in c.scores))
         if not mine:
             return Lessons()
         threshold, cap = float(mine[0].meta["threshold"]), int(mine[0].meta["cap"])

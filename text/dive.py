@@ -37,6 +37,7 @@ from common.monitors.exploration import distinct, embedding_diversity
 from common.outliers import outliers
 from common.pairing import Sides, pair, sides
 from common.pairing import distinct as distinct_pairs
+from common.pool import of_round
 from common.records import Candidate, Lessons, Preference, Task
 from common.stages import Context
 
@@ -86,8 +87,8 @@ class Diverse:
             )
 
     def select(self, tasks: Mapping[str, Task], pool: Sequence[Candidate], ctx: Context) -> Lessons:
-        seen = pool if self.pool == "global" else [c for c in pool if c.round == ctx.round]
-        found = sides(tasks, seen, self.key)
+        seen = pool if self.pool == "global" else of_round(pool, ctx.round)
+        found = list(sides(tasks, seen, self.key))
         vectors = self._vectors(found, ctx)
         kept, dropped = self._without_outliers(found, vectors, ctx)
         pairs: list[Preference] = []

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 from common.errors import UserError
 from common.pairing import distinct, pair
 from common.policies import Generator, Sample
+from common.pool import of_round
 from common.records import Candidate, Lessons, Metric, Preference, Task, identity
 from common.stages import Context, Judge, Proposer
 from text.answers import flexible, kind_of
@@ -214,7 +215,7 @@ class AcrossLanguages:
     identify: Identify = identify
 
     def select(self, tasks: Mapping[str, Task], pool: Sequence[Candidate], ctx: Context) -> Lessons:
-        mine = sorted((c for c in pool if c.round == ctx.round), key=lambda c: c.id)
+        mine = sorted(of_round(pool, ctx.round), key=lambda c: c.id)
         spoken = dict(
             zip([c.id for c in mine], self.identify([c.output for c in mine]), strict=True)
         )

@@ -38,6 +38,7 @@ from common.elo import Battle, Winner, battle_matrix, position_bias, position_we
 from common.errors import UserError
 from common.pairing import distinct, pair
 from common.policies import Generator, Sample
+from common.pool import of_round
 from common.records import Candidate, Lessons, Preference, Task, identity
 from common.stages import Context, Judge, Proposer
 
@@ -245,7 +246,7 @@ class ActorAndJudge:
     bias: float = 0.6
 
     def select(self, tasks: Mapping[str, Task], pool: Sequence[Candidate], ctx: Context) -> Lessons:
-        mine = [c for c in pool if c.round == ctx.round]
+        mine = list(of_round(pool, ctx.round))
         rho = self.rho[min(ctx.round, len(self.rho)) - 1]
         pairs = actor_pairs(tasks, mine, rho, ctx.round)
         notes: dict[str, Any] = {"actor_pairs": len(pairs), "rho": rho, **watch(mine)}
@@ -257,7 +258,7 @@ class ActorAndJudge:
     def _unsound(self, pool: Sequence[Candidate], now: int) -> str:
         """Why the judge is not trained, "" if it is."""
         for number in range(1, now + 1):
-            seen = watch([c for c in pool if c.round == number])
+            seen = watch(list(of_round(pool, number)))
             if seen["entropy"] < self.entropy:
                 return (
                     f"stopped in round {number}: the points hardly differ "

@@ -40,6 +40,7 @@ from common.pairing import distinct, pair
 from common.policies import Generator, Sample, candidate_id
 from common.policies.best_of import BestOf
 from common.policies.local import HFPolicy
+from common.pool import by_task, of_round
 from common.records import Candidate, Demonstration, Lessons, Preference, Task, identity
 from common.stages import Context
 from text.improve import answered
@@ -82,21 +83,13 @@ class SelfReward:
         candidates: Sequence[Candidate],
         ctx: Context,  # noqa: ARG002
     ) -> list[dict[str, float]]:
-        groups = grouped(candidates)
+        groups = dict(by_task(candidates))
         found = {
             c.id: reward
             for group in groups.values()
             for c, reward in zip(group, self_rewards(self.kind, group), strict=True)
         }
         return [{SELF: found[c.id]} for c in candidates]
-
-
-def grouped(candidates: Sequence[Candidate]) -> dict[str, list[Candidate]]:
-    """The candidates by task, those of a task in the order of their ids."""
-    groups: dict[str, list[Candidate]] = {}
-    for c in sorted(candidates, key=lambda c: (c.task, c.id)):
-        groups.setdefault(c.task, []).append(c)
-    return groups
 
 
 @dataclass(frozen=True)
@@ -107,7 +100,7 @@ class BestSample:
     """
 
     def select(self, tasks: Mapping[str, Task], pool: Sequence[Candidate], ctx: Context) -> Lessons:
-        groups = grouped([c for c in pool if c.round == ctx.round and SELF in c.scores])
+        groups = dict(by_task(of_round(pool, ctx.round, lambda c: SELF in c.scores)))
         chosen = []
         for task, group in groups.items():
             ended = [c for c in group if c.meta.get("finished", True)]
@@ -131,7 +124,7 @@ class SamplePairs:
     pairs: int = 1
 
     def select(self, tasks: Mapping[str, Task], pool: Sequence[Candidate], ctx: Context) -> Lessons:
-        groups = grouped([c for c in pool if c.round == ctx.round and SELF in c.scores])
+        groups = dict(by_task(of_round(pool, ctx.round, lambda c: SELF in c.scores)))
         found: list[Preference] = []
         for task, group in groups.items():
             draw = random.Random(ctx.seed_for("sharpening", ctx.round, task))

@@ -41,6 +41,7 @@ import numpy as np
 from common import sandbox
 from common.errors import UserError
 from common.policies import Generator, Sample
+from common.pool import of_round
 from common.records import Candidate, Demonstration, Lessons, Task, identity
 from common.stages import Context
 from text.answers import canonical, flexible, kind_of
@@ -263,7 +264,7 @@ class FirstSuccess:
     key: str = "correct"
 
     def select(self, tasks: Mapping[str, Task], pool: Sequence[Candidate], ctx: Context) -> Lessons:
-        mine = [c for c in pool if c.round == ctx.round]
+        mine = list(of_round(pool, ctx.round))
         paths = trajectories(mine)
         first: dict[str, list[Candidate]] = {}
         for path in paths:

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import UserError
 from common.policies import Generator, Sample
+from common.pool import of_round
 from common.records import Candidate, Demonstration, Lessons, Task, identity
 from common.search import (
     Checked,
@@ -245,7 +246,7 @@ class Passing:
     order: Callable[[Candidate], float] | None = None
 
     def select(self, tasks: Mapping[str, Task], pool: Sequence[Candidate], ctx: Context) -> Lessons:
-        mine = [c for c in pool if c.round == ctx.round]
+        mine = list(of_round(pool, ctx.round))
         passing = [c for c in mine if c.scores["passes"] > 0.5 and c.meta.get("finished", True)]
         sound = [c for c in passing if c.meta.get("solved") or not self.checked]
         chosen: dict[str, dict[str, Candidate]] = {}

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from common.errors import UserError
 from common.pairing import best_worst, right_over_wrong
+from common.pool import of_round
 from common.records import Candidate, Lessons, Task
 from common.stages import Context, Selector
 
@@ -41,7 +42,7 @@ class RandomPairs:
     def select(self, tasks: Mapping[str, Task], pool: Sequence[Candidate], ctx: Context) -> Lessons:
         pairs = right_over_wrong(
             tasks,
-            [c for c in pool if c.round == ctx.round],
+            of_round(pool, ctx.round),
             key=self.key,
             pairs_per_task=self.pairs_per_task,
             seed=ctx.seed_for("pairs", ctx.round),
@@ -58,7 +59,7 @@ class RankedPairs:
     pairs_per_task: int = 2
 
     def select(self, tasks: Mapping[str, Task], pool: Sequence[Candidate], ctx: Context) -> Lessons:
-        mine = [c for c in pool if c.round == ctx.round]
+        mine = of_round(pool, ctx.round)
         pairs = best_worst(
             tasks, mine, key=self.key, pairs_per_task=self.pairs_per_task, round=ctx.round
         )

@@ -9,10 +9,12 @@ not progress: only dev and test tell that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.monitors.exploration import (
     answer_entropy,
@@ -22,13 +24,16 @@ from common.monitors.exploration import (
     pass_at_k_s,
 )
 from common.monitors.gap import gap, top_share
+from common.pool import by_task
 from common.records import Candidate
+
+Floats = NDArray[np.float64]
 
 SOME = 4
 """The S of pass@k-S, where so many samples are drawn."""
 
 
-def figures(pool: Sequence[Candidate]) -> dict[str, Any]:
+def figures(pool: Iterable[Candidate]) -> dict[str, Any]:
     """Figures of one round's judged candidates; each is a mean over tasks. Empty without any.
 
     A score that is 0 or 1 throughout gets ``pass@k`` for k = 1, 2, 4 and on to the smallest number
@@ -38,33 +43,44 @@ def figures(pool: Sequence[Candidate]) -> dict[str, Any]:
     ``mean``, the means of each task's ``highest`` and ``lowest``, and the ``spread``, the standard
     deviation within a task, which is what selection has to choose from.
     """
-    groups: dict[str, list[Candidate]] = {}
-    for candidate in pool:
-        groups.setdefault(candidate.task, []).append(candidate)
-    if not groups:
+    lengths, sums, each, distinct_n, entropy = ([] for _ in range(5))
+    values: dict[str, list[Floats]] = {}
+    likely: dict[str, list[Floats]] = {}
+    tokens, answered, smallest, total = 0, False, math.inf, 0
+    for _, group in by_task(pool):
+        lengths.append(np.mean([c.tokens for c in group]))
+        sums.append(np.mean([c.logprob for c in group]))
+        each.append(np.mean(_per_token(group)))
+        tokens += spent(group)
+        answered = answered or any(c.answer is not None for c in group)
+        smallest, total = min(smallest, len(group)), total + len(group)
+        if smallest > 1:
+            distinct_n.append(distinct([c.output for c in group]))
+            entropy.append(answer_entropy([c.answer for c in group]))
+        for name in {name for c in group for name in c.scores}:
+            scored = [c for c in group if name in c.scores]
+            values.setdefault(name, []).append(np.array([c.scores[name] for c in scored], float))
+            likely.setdefault(name, []).append(_per_token(scored))
+    if not total:
         return {}
-    tasks = list(groups.values())
     found: dict[str, Any] = {
-        "candidates": len(pool),
-        "sampled_tokens": spent(pool),
-        "length": _mean([np.mean([c.tokens for c in group]) for group in tasks]),
+        "candidates": total,
+        "sampled_tokens": tokens,
+        "length": _mean(lengths),
     }
-    if any(c.logprob for c in pool):  # a server may not give them
-        found["logprob"] = _mean([np.mean([c.logprob for c in group]) for group in tasks])
-        found["logprob_per_token"] = _mean([np.mean(_per_token(group)) for group in tasks])
-    if min(map(len, tasks)) > 1:
-        found["distinct_n"] = _mean([distinct([c.output for c in group]) for group in tasks])
-        if any(c.answer is not None for c in pool):
-            found["answer_entropy"] = _mean(
-                [answer_entropy([c.answer for c in group]) for group in tasks]
-            )
-    for name in sorted({name for c in pool for name in c.scores}):
-        scored = [[c for c in group if name in c.scores] for group in tasks]
-        found[name] = _score(name, [group for group in scored if group])
+    if any(sums):  # a server may not give them
+        found["logprob"] = _mean(sums)
+        found["logprob_per_token"] = _mean(each)
+    if smallest > 1:
+        found["distinct_n"] = _mean(distinct_n)
+        if answered:
+            found["answer_entropy"] = _mean(entropy)
+    for name in sorted(values):
+        found[name] = _score(values[name], likely[name])
     return found
 
 
-def spent(pool: Sequence[Candidate]) -> int:
+def spent(pool: Iterable[Candidate]) -> int:
     """Tokens that sampling the candidates took.
 
     ``meta["spent"]`` says how many where a candidate took more than its own: a judgement, a draft.
@@ -72,8 +88,8 @@ def spent(pool: Sequence[Candidate]) -> int:
     return sum(int(c.meta.get("spent", c.tokens)) for c in pool)
 
 
-def _score(name: str, groups: Sequence[Sequence[Candidate]]) -> Mapping[str, float]:
-    values = [np.array([c.scores[name] for c in group], dtype=float) for group in groups]
+def _score(values: Sequence[Floats], likely: Sequence[Floats]) -> Mapping[str, float]:
+    """By task: what a score gave, and the log-probability of a token."""
     flat = np.concatenate(values)
     if not np.isin(flat, (0.0, 1.0)).all():
         finite = [v[np.isfinite(v)] for v in values]
@@ -95,8 +111,7 @@ def _score(name: str, groups: Sequence[Sequence[Candidate]]) -> Mapping[str, flo
         found[f"pass@{n}-{SOME}"] = _mean(
             [pass_at_k_s(len(v), int(v.sum()), n, SOME) for v in values]
         )
-    if n > 1 and any(c.logprob for group in groups for c in group):
-        likely = [_per_token(group) for group in groups]
+    if n > 1 and any(u.any() for u in likely):
         found["best_by_logprob"] = _mean(
             [best_of_k(v, u, n) for v, u in zip(values, likely, strict=True)]
         )
@@ -104,8 +119,8 @@ def _score(name: str, groups: Sequence[Sequence[Candidate]]) -> Mapping[str, flo
     return found
 
 
-def _per_token(group: Sequence[Candidate]) -> list[float]:
-    return [c.logprob / max(1, c.tokens) for c in group]
+def _per_token(group: Sequence[Candidate]) -> Floats:
+    return np.array([c.logprob / max(1, c.tokens) for c in group])
 
 
 def _mean(values: Sequence[Any]) -> float:

@@ -32,6 +32,7 @@ from common.pairing import best_worst
 from common.policies import Sample
 from common.policies.local import HFPolicy
 from common.policies.weights import LABEL_FILE
+from common.pool import of_round
 from common.records import Candidate, Demonstration, Lessons, Metric, Split, Task, identity
 from common.stages import Context, Progress
 from common.store import Store
@@ -84,7 +85,7 @@ class BestWorst:
     """Two pairs a text: best over worst, second best over second worst."""
 
     def select(self, tasks: Mapping[str, Task], pool: Sequence[Candidate], ctx: Context) -> Lessons:
-        now = [c for c in pool if c.round == ctx.round]
+        now = of_round(pool, ctx.round)
         found = best_worst(
             tasks, now, key="agreement", min_margin=0.1, pairs_per_task=2, round=ctx.round
         )

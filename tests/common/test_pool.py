@@ -1,61 +1,90 @@
-"""What a pool of candidates shows, by hand; that every run records it; that the report plots it."""
+"""Candidates read as they are needed are those that are stored, in the same order."""
 
 from __future__ import annotations
 
-import math
+import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from common.monitors.pool import figures
-from common.records import Candidate
-from common.report import Page, render
+from common import pool as pools
+from common.pairing import best_worst, pareto_best_worst, right_over_wrong
+from common.pool import Pool, by_task, of_round
+from common.records import Candidate, Task
 from common.store import Store
-from tests.common import toy
+
+RUN = "run"
+rows = st.lists(
+    st.tuples(st.integers(1, 3), st.integers(0, 2), st.sampled_from("abcd"), st.floats(0, 1)),
+    max_size=60,
+)
 
 
-def said(task: str, output: str, **more: Any) -> Candidate:
-    more = {"tokens": 4, "logprob": -2.0, **more}
-    return Candidate(f"{task}-{output}", task, 1, output, **more)
+def stored(home: Path, made: list[tuple[int, int, str, float]]) -> Store:
+    """Candidates of rounds, shards, tasks and scores, written in that order; one of another run."""
+    store = Store(home)
+    for n, (round, shard, task, score) in enumerate(made):
+        candidate = Candidate(
+            f"c{(n * 7919) % 101:03}", task, round, f"text {n}", scores={"good": score}
+        )
+        with store.database.write() as connection:
+            store._append(connection, RUN, [candidate], shard)
+    store.add("other", [Candidate("x", "a", 1, "not mine")])
+    return store
 
 
-def test_by_hand() -> None:
-    pool = [
-        said("a", "x y", scores={"correct": 1.0, "wer": 0.5}, answer="1", logprob=-8.0),
-        said("a", "x z", scores={"correct": 0.0, "wer": 0.1}, answer="2", meta={"spent": 10}),
-        said("b", "x x", scores={"correct": 0.0, "wer": math.nan}),
-        said("b", "x", scores={"correct": 0.0, "wer": 0.3}),
-    ]
-    found = figures(pool)
-    assert found["candidates"] == 4 and found["sampled_tokens"] == 22 and found["length"] == 4
-    assert found["logprob"] == pytest.approx(-3.5)
-    assert found["logprob_per_token"] == pytest.approx(-3.5 / 4)
-    assert found["answer_entropy"] == pytest.approx(math.log(2) / 2)  # b gave no answer, twice
-    # The right one of a is the less likely: its quarter keeps the wrong one.
-    assert found["correct"] == {"pass@1": 0.25, "pass@2": 0.5, "best_by_logprob": 0.0,
-                                "relative_gap": -0.5}  # fmt: skip
-    wer = {"mean": 0.3, "highest": 0.4, "lowest": 0.2, "spread": 0.1}
-    assert found["wer"] == pytest.approx(wer)
-    assert figures([]) == {}
-    assert "logprob" not in figures([said("a", "x", logprob=0.0)])
+@settings(max_examples=40, deadline=None)
+@given(rows, st.integers(1, 3), st.sampled_from([1, 3, 1000]))
+def test_a_pool_is_what_a_list_is(
+    made: list[tuple[int, int, str, float]], last: int, part: int
+) -> None:
+    with tempfile.TemporaryDirectory() as home, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pools, "PART", part)
+        store = stored(Path(home), made)
+        wanted = [c for c in store.candidates(RUN) if c.round <= last]
+        pool = Pool(store, RUN, 1, last)
+        assert list(pool) == wanted and len(pool) == len(wanted)
+        assert pool[:2] == wanted[:2] and [pool[i] for i in range(-len(wanted), 0)] == wanted
+        with pytest.raises(IndexError):
+            pool[len(wanted)]
+        assert list(by_task(pool)) == list(by_task(wanted))
+
+        def good(c: Candidate) -> bool:
+            return c.scores["good"] > 0.5
+
+        for round in range(1, 4):
+            some, same = of_round(pool, round, good), of_round(wanted, round, good)
+            assert list(some) == list(same) and len(some) == len(same)
+            assert list(by_task(some)) == list(by_task(same))
+            assert [some[i] for i in range(len(same))] == list(same)
+        tasks = {name: Task(name, "?") for name in "abcd"}
+        how = {"key": "good", "pairs_per_task": 2}
+        assert best_worst(tasks, pool, **how) == best_worst(tasks, wanted, **how)  # type: ignore[arg-type]
+        right = [right_over_wrong(tasks, some, **how, seed=1) for some in (pool, wanted)]  # type: ignore[arg-type]
+        assert right[0] == right[1]
+        of = {"objectives": {"good": "higher"}}
+        assert pareto_best_worst(tasks, pool, **of) == pareto_best_worst(tasks, wanted, **of)  # type: ignore[arg-type]
+        store.close()
 
 
-def test_more_samples_show_pass_at_k_s() -> None:
-    pool = [said("a", str(i), scores={"correct": float(i < 3)}) for i in range(6)]
-    assert set(figures(pool)["correct"]) == {"pass@1", "pass@2", "pass@4", "pass@6", "pass@6-4",
-                                             "best_by_logprob", "relative_gap"}  # fmt: skip
-    assert figures(pool)["correct"]["pass@6-4"] == 0
+def test_a_pool_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = stored(tmp_path, [(1, 0, "abcd"[n % 4], 0.5) for n in range(40)])
+    monkeypatch.setattr(pools, "PART", 10)
+    sizes: list[int] = []
+    read = store.candidates_at
 
+    def counted(places: object) -> list[Candidate]:
+        found = read(places)  # type: ignore[arg-type]
+        sizes.append(len(found))
+        return found
 
-def test_every_run_records_its_pools_and_the_report_plots_them(tmp_path: Path) -> None:
-    result = toy.run(tmp_path, rounds=2)
-    assert "pool" not in result.rounds[0].notes
-    for turn in result.rounds[1:]:
-        pool = turn.notes["pool"]
-        assert pool["candidates"] == 64 and pool["sampled_tokens"] == 64 * 6
-        assert pool["error"]["lowest"] < pool["error"]["mean"] < pool["error"]["highest"]
-    store = Store(tmp_path)
-    page = render(Page("toy", "", "done", "", 0, store.rounds("toy")))
+    monkeypatch.setattr(store, "candidates_at", counted)
+    pool = Pool(store, RUN, 1, 1)
+    assert len(pool) == 40 and not sizes
+    next(iter(pool))
+    assert sizes == [10]
+    sizes.clear()
+    assert [len(group) for _, group in by_task(pool)] == [10] * 4 and sizes == [10] * 4
     store.close()
-    assert "<h2>Proposals</h2>" in page and ">highest<" in page and "error/spread" in page

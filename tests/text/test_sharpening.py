@@ -14,6 +14,7 @@ from common.errors import UserError
 from common.learners.margin import SquaredMargin
 from common.learners.sft import SFT
 from common.policies import Sample
+from common.pool import by_task
 from common.records import Candidate, Task
 from tests.common.tiny import context, tiny_policy
 from tests.text.simulated import Simulated
@@ -24,7 +25,6 @@ from text.sharpening import (
     SelfReward,
     Sharpened,
     coverage,
-    grouped,
     self_rewards,
 )
 
@@ -91,10 +91,10 @@ def test_best_of_n_has_its_closed_form(tmp_path: Path, n: int) -> None:
 
 
 def test_coverage_of_a_known_policy(tmp_path: Path) -> None:
-    found = coverage(grouped(drawn(400, 64, tmp_path)))
+    found = coverage(dict(by_task(drawn(400, 64, tmp_path))))
     assert found.log_solutions == pytest.approx(math.log(1 / 0.4), abs=1e-6)  # all saw y*
     assert found.answers == pytest.approx(1 / 0.4, rel=0.06)
-    few = coverage(grouped(drawn(400, 2, tmp_path)))
+    few = coverage(dict(by_task(drawn(400, 2, tmp_path))))
     assert few.log_solutions > found.log_solutions
     assert found.samples(delta=0.1, epsilon=0.1) == math.ceil(found.answers * math.log(20) / 0.1)
     assert math.isnan(coverage({}).answers)
@@ -104,7 +104,7 @@ def test_coverage_of_a_known_policy(tmp_path: Path) -> None:
 def test_adaptive_sampling_misses_the_likeliest_rarely(tmp_path: Path, mu: float) -> None:
     policy, tasks = Simulated(discrete), many(1200)
     stage = Adaptive(Sample(n=1), answered, "logprob", mu, most=512)
-    found = grouped(stage.propose(policy, tasks, context(tmp_path)))
+    found = dict(by_task(stage.propose(policy, tasks, context(tmp_path))))
     missed = np.mean([all(c.output != "b" for c in group) for group in found.values()])
     assert missed <= math.exp(-mu) + 4 * math.sqrt(math.exp(-mu) / 1200)
     assert all(len(g) * max(math.exp(c.logprob) for c in g) >= mu for g in found.values())
@@ -117,7 +117,7 @@ def test_adaptive_sampling_misses_the_likeliest_rarely(tmp_path: Path, mu: float
 
 def test_adaptive_majority_and_limits(tmp_path: Path) -> None:
     stage = Adaptive(Sample(n=2), answered, "majority", 3.0, most=5)
-    found = grouped(stage.propose(Simulated(discrete), many(60), context(tmp_path)))
+    found = dict(by_task(stage.propose(Simulated(discrete), many(60), context(tmp_path))))
     sizes = {len(group) for group in found.values()}
     assert sizes <= {4, 5} and 5 in sizes  # 2, 2 more, then what is left
     for group in found.values():

@@ -9,6 +9,7 @@ from typing import Any
 from common.pairing import best_worst, chosen
 from common.policies import candidate_id
 from common.policies.local import HFPolicy
+from common.pool import of_round
 from common.records import Candidate, Demonstration, Lessons, Preference, Task, identity
 from common.stages import Context
 from text.counseling.advisor import Advice, Advisor
@@ -142,7 +143,7 @@ class BestOverWorst:
     lessons: str = "pairs"
 
     def select(self, tasks: Mapping[str, Task], pool: Sequence[Candidate], ctx: Context) -> Lessons:
-        mine = [c for c in pool if c.round == ctx.round and c.scores.get("valid")]
+        mine = list(of_round(pool, ctx.round, lambda c: bool(c.scores.get("valid"))))
         pairs = best_worst(tasks, [c for c in mine if SELF in c.scores], key=SELF, round=ctx.round)
         by_id = {c.id: c for c in mine}
         notes: dict[str, Any] = {"pairs": len(pairs), **_agreement(pairs, by_id)}
