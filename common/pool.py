@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 Keep = Callable[[Candidate], bool]
 PART = 1000
 """Candidates that are read at once."""
+SMALL = 20_000
+"""Up to so many are kept once they are read."""
 
 
 class Pool(Sequence[Candidate]):
     """A run's candidates of the rounds ``first`` to ``last``, those that ``keep`` says yes to.
 
-    In the order of proposal. Nothing may be proposed in these rounds while it is used. Each pass
-    reads anew: make a list of what is needed several times, and fits into memory.
+    In the order of proposal. Nothing may be proposed in these rounds while it is used. If there are
+    more than :data:`SMALL`, each pass reads anew.
     """
 
     def __init__(
@@ -46,6 +48,9 @@ class Pool(Sequence[Candidate]):
 
     def by_task(self) -> Iterator[tuple[str, list[Candidate]]]:
         """:func:`by_task`."""
+        if self._small:
+            yield from by_task(self._all)
+            return
         _, places = self._index
         names = sorted(places)
         some: list[str] = []
@@ -73,6 +78,14 @@ class Pool(Sequence[Candidate]):
             places[task].append(at)
         return order, dict(places)
 
+    @property
+    def _small(self) -> bool:
+        return len(self._index[0]) <= SMALL
+
+    @cached_property
+    def _all(self) -> list[Candidate]:
+        return list(self._read(self._index[0]))
+
     def _read(self, places: Sequence[int]) -> Iterator[Candidate]:
         for start in range(0, len(places), PART):
             for candidate in self.store.candidates_at(places[start : start + PART]):
@@ -80,7 +93,7 @@ class Pool(Sequence[Candidate]):
                     yield candidate
 
     def __iter__(self) -> Iterator[Candidate]:
-        return self._read(self._index[0])
+        return iter(self._all) if self._small else self._read(self._index[0])
 
     def __len__(self) -> int:
         return len(self._index[0]) if self.keep is None else sum(1 for _ in self)
@@ -90,9 +103,9 @@ class Pool(Sequence[Candidate]):
     @overload
     def __getitem__(self, index: slice) -> list[Candidate]: ...
     def __getitem__(self, index: int | slice) -> Candidate | list[Candidate]:
-        if self.keep is None and isinstance(index, int):
+        if not self._small and self.keep is None and isinstance(index, int):
             return self.store.candidates_at([self._index[0][index]])[0]
-        return list(self)[index]
+        return (self._all if self._small else list(self))[index]
 
 
 def of_round(

@@ -85,7 +85,10 @@ class Judge(Protocol):
 
 class Selector(Protocol):
     def select(self, tasks: Mapping[str, Task], pool: Sequence[Candidate], ctx: Context) -> Lessons:
-        """Lessons from the judged candidates of this and earlier rounds."""
+        """Lessons from the judged candidates of this and earlier rounds.
+
+        They may be more than memory holds; :func:`common.pool.by_task` takes one task at a time.
+        """
 
 
 class Learner(Protocol):

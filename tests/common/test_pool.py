@@ -36,12 +36,13 @@ def stored(home: Path, made: list[tuple[int, int, str, float]]) -> Store:
 
 
 @settings(max_examples=40, deadline=None)
-@given(rows, st.integers(1, 3), st.sampled_from([1, 3, 1000]))
+@given(rows, st.integers(1, 3), st.sampled_from([(1, 0), (3, 0), (1000, 20_000)]))
 def test_a_pool_is_what_a_list_is(
-    made: list[tuple[int, int, str, float]], last: int, part: int
+    made: list[tuple[int, int, str, float]], last: int, parts: tuple[int, int]
 ) -> None:
     with tempfile.TemporaryDirectory() as home, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pools, "PART", part)
+        patch.setattr(pools, "PART", parts[0])
+        patch.setattr(pools, "SMALL", parts[1])
         store = stored(Path(home), made)
         wanted = [c for c in store.candidates(RUN) if c.round <= last]
         pool = Pool(store, RUN, 1, last)
@@ -72,6 +73,7 @@ def test_a_pool_is_what_a_list_is(
 def test_a_pool_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = stored(tmp_path, [(1, 0, "abcd"[n % 4], 0.5) for n in range(40)])
     monkeypatch.setattr(pools, "PART", 10)
+    monkeypatch.setattr(pools, "SMALL", 0)
     sizes: list[int] = []
     read = store.candidates_at
 
@@ -87,4 +89,7 @@ def test_a_pool_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert sizes == [10]
     sizes.clear()
     assert [len(group) for _, group in by_task(pool)] == [10] * 4 and sizes == [10] * 4
+    sizes.clear()
+    monkeypatch.setattr(pools, "SMALL", 40)
+    assert list(pool) == list(pool) and list(by_task(pool)) and sizes == [10] * 4
     store.close()
