@@ -37,7 +37,7 @@ from common.errors import UserError
 from common.monitors.exploration import reward_at_k_s
 from common.monitors.pool import SOME
 from common.policies import Generator, Sample
-from common.pool import of_round
+from common.pool import by_task, of_round
 from common.records import Candidate, Demonstration, Lessons, Task, identity
 from common.stages import Context, Judge, Proposer
 from text.improve import Solve
@@ -286,12 +286,10 @@ class AboveThreshold:
         if not mine:
             return Lessons()
         threshold, cap = float(mine[0].meta["threshold"]), int(mine[0].meta["cap"])
-        groups: dict[str, list[Candidate]] = {}
-        for c in mine:
-            groups.setdefault(c.task, []).append(c)
+        groups = dict(by_task(mine))
         chosen: list[Demonstration] = []
-        for task in sorted(groups):
-            ranked = sorted(groups[task], key=lambda c: (-self.reward(c.scores), c.id))
+        for task, group in groups.items():
+            ranked = sorted(group, key=lambda c: (-self.reward(c.scores), c.id))
             texts: dict[str, Candidate] = {}
             for c in ranked:
                 if self.reward(c.scores) > threshold and c.meta.get("finished", True):

@@ -38,7 +38,7 @@ from common.elo import Battle, Winner, battle_matrix, position_bias, position_we
 from common.errors import UserError
 from common.pairing import distinct, pair
 from common.policies import Generator, Sample
-from common.pool import of_round
+from common.pool import by_task, of_round
 from common.records import Candidate, Lessons, Preference, Task, identity
 from common.stages import Context, Judge, Proposer
 
@@ -276,19 +276,15 @@ def actor_pairs(
     tasks: Mapping[str, Task], pool: Sequence[Candidate], rho: float, round: int = 0
 ) -> list[Preference]:
     """The shortest of each task's best answers over the longest of its worst."""
-    groups: dict[str, list[Candidate]] = {}
-    for c in sorted(pool, key=lambda c: c.id):
-        if "judged" in c.scores:
-            groups.setdefault(c.task, []).append(c)
     pairs = []
-    for task in sorted(groups):
-        scores = [c.scores["judged"] for c in groups[task]]
+    for task, group in by_task(c for c in pool if "judged" in c.scores):
+        scores = [c.scores["judged"] for c in group]
         high, low = max(scores), min(scores)
         good = [
-            c for c in groups[task]
+            c for c in group
             if c.scores["judged"] >= (1 - rho) * high + rho * low and c.meta.get("finished", True)
         ]  # fmt: skip
-        bad = [c for c in groups[task] if c.scores["judged"] <= (1 - rho) * low + rho * high]
+        bad = [c for c in group if c.scores["judged"] <= (1 - rho) * low + rho * high]
         if high == low or not good:
             continue
         chosen = min(good, key=lambda c: (len(c.output), c.id))
