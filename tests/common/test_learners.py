@@ -16,6 +16,7 @@ from common.learners import data
 from common.learners.dpo import Preference, release
 from common.learners.sft import SFT
 from common.policies.local import HFPolicy
+from common.policies.packing import row_of
 from common.records import Demonstration, Lessons
 from common.records import Preference as Pair
 from tests.common.tiny import context, tiny_policy
@@ -125,15 +126,14 @@ def test_mask_covers_exactly_the_response(tmp_path: Path) -> None:
     trainer.compute_loss(trainer.model, batch).backward()
     hook.remove()
     assert states[0].grad is not None
-    # The sequences lie end to end in one row.
-    lengths = batch["attention_mask"].sum(1).tolist()
-    rows = (states[0].grad.abs().sum(-1)[0] > 0).split(lengths)
-    for used, p, answer in zip(
-        rows, [*items, *items], [p.chosen for p in items] + [p.rejected for p in items], strict=True
-    ):
+    used_N = states[0].grad.abs().sum(-1)[0] > 0
+    row = row_of(batch["input_ids"], batch["attention_mask"].bool())
+    expected_N = torch.zeros_like(used_N)
+    answers = [p.chosen for p in items] + [p.rejected for p in items]
+    for at_T, p, answer in zip(row.at, [*items, *items], answers, strict=True):
         prompt, response = len(p.prompt.split()), len(answer.split()) + 1
-        expected = [prompt - 1 <= t < prompt - 1 + response for t in range(len(used))]
-        assert used.tolist() == expected
+        expected_N[at_T[prompt - 1 : prompt - 1 + response]] = True
+    assert torch.equal(used_N, expected_N) and not used_N.all()
 
 
 def test_completions_are_cut_at_max_length_and_empty_pairs_left_out() -> None:

@@ -46,11 +46,30 @@ def gradients(made: Any) -> torch.Tensor:
     return found
 
 
+def shared(inputs: dict[str, Any], most: int) -> dict[str, Any]:
+    """``inputs`` with up to ``most`` tokens in common at the start, the first two rows half of all.
+
+    The last two rows are the same from start to end."""
+    ids_BT, labels_BT = inputs["input_ids"], inputs["labels"]
+    real_BT = inputs["attention_mask"].bool()
+    ids_BT[:, :most] = torch.where(real_BT[:, :most], ids_BT[0, :most], 0)
+    half = ids_BT.shape[1] // 2
+    ids_BT[1, :half] = torch.where(real_BT[1, :half] & real_BT[0, :half], ids_BT[0, :half],
+                                   ids_BT[1, :half])  # fmt: skip
+    for values_BT in (ids_BT, inputs["attention_mask"], labels_BT):
+        values_BT[-1] = values_BT[-2]
+    inputs["labels"] = torch.where(labels_BT == -100, -100, ids_BT)
+    return inputs
+
+
+@pytest.mark.parametrize("most", [0, 1, 4])
 @pytest.mark.parametrize("kind", ["plain", "grouped", "adapter"])
 @pytest.mark.parametrize(
     "lengths", [[(1, 1)], [(5, 3), (5, 3)], [(1, 3), (1, 1), (9, 2), (3, 9), (2, 1)]]
 )
-def test_a_packed_row_is_the_rectangle(lengths: list[tuple[int, int]], kind: str) -> None:
+def test_a_packed_row_is_the_rectangle(
+    lengths: list[tuple[int, int]], kind: str, most: int
+) -> None:
     made = model(num_key_value_heads=1) if kind == "grouped" else model()
     add_fused_lm_head(made, outputs=FIELDS)
     if kind == "adapter":
@@ -58,6 +77,8 @@ def test_a_packed_row_is_the_rectangle(lengths: list[tuple[int, int]], kind: str
         made = get_peft_model(made, lora)
     made.double().train()
     inputs = batch(lengths)
+    if most and len(lengths) > 1:
+        inputs = shared(inputs, most)
     expected = made(**inputs)
     weight_BT = torch.rand(expected.log_probs.shape, dtype=torch.float64)
     (expected.log_probs * weight_BT).sum().backward()
@@ -122,3 +143,19 @@ def test_windows_and_models_of_other_kinds_get_rectangles() -> None:
     inputs = batch([(3, 6), (5, 2)])
     found = packing.fused(windows, windows, inputs)
     assert torch.equal(found.log_probs, windows(**inputs).log_probs)
+
+
+def test_what_sequences_begin_with_is_computed_once() -> None:
+    """Tokens in the row are those of the tree; all tokens are found where they are."""
+    texts = [[7, 8, 9, 1], [7, 8, 9, 2, 3], [7, 8], [5, 8, 9], [7, 8, 9, 2, 3]]
+    widest = max(map(len, texts))
+    ids_BT = torch.tensor([text + [0] * (widest - len(text)) for text in texts])
+    real_BT = torch.arange(widest) < torch.tensor([[len(text)] for text in texts])
+    row = packing.row_of(ids_BT, real_BT)
+    tree = {tuple(text[: n + 1]) for text in texts for n in range(len(text))}
+    assert row.ids.shape == (1, len(tree)) == (1, 9)
+    for b, text in enumerate(texts):
+        at = row.at[b, : len(text)]
+        assert row.ids[0, at].tolist() == text
+        assert row.positions[0, at].tolist() == list(range(len(text)))
+    assert sorted(n for path in row.paths for n in range(path.start, path.end)) == [*range(9)]
