@@ -94,7 +94,7 @@ def scratch(tracker: Any = None) -> Iterator[Context]:
         yield Context(0, 1, Files(folder), tracker or Nothing(), silent, folder)
 
 
-def ours(made: HFPolicy, lessons: Sequence[Pair]) -> list[float]:
+def ours(made: HFPolicy, lessons: Sequence[Pair], learner: Preference = LEARNER) -> list[float]:
     """Learn as a round does; the losses step by step."""
     losses: list[float] = []
 
@@ -103,19 +103,22 @@ def ours(made: HFPolicy, lessons: Sequence[Pair]) -> list[float]:
             losses.extend(value for name, value in values.items() if name == "dpo/loss")
 
     with scratch(Losses()) as ctx:
-        LEARNER.learn(made, Lessons(tuple(lessons)), ctx)
+        learner.learn(made, Lessons(tuple(lessons)), ctx)
     return losses
 
 
-def theirs(made: HFPolicy, lessons: Sequence[Pair], order: Any = None) -> list[float]:
+def theirs(
+    made: HFPolicy, lessons: Sequence[Pair], order: Any = None, learner: Preference = LEARNER
+) -> list[float]:
     """The same by TRL alone; ``order`` gives it batches that are not its own."""
-    rows = data.preference_rows(made, lessons, LEARNER.max_length)
+    rows = data.preference_rows(made, lessons, learner.max_length)
     with scratch() as ctx, data.quiet(), tempfile.TemporaryDirectory() as folder:
         arguments = data.arguments(
-            ctx, Path(folder), device=made.device, learning_rate=RATE, epochs=1.0, steps=None,
-            batch_size=BATCH, grad_accum=1, warmup=LEARNER.warmup, checkpoint_every=10**6,
+            ctx, Path(folder), device=made.device, learning_rate=learner.learning_rate, epochs=1.0,
+            steps=None, batch_size=learner.batch_size, grad_accum=1, warmup=learner.warmup,
+            checkpoint_every=10**6,
         )  # fmt: skip
-        config = DPOConfig(**arguments, beta=BETA, precompute_ref_log_probs=True)
+        config = DPOConfig(**arguments, beta=learner.beta, precompute_ref_log_probs=True)
         prepared = mock.patch.object(DPOTrainer, "_prepare_dataset", lambda _, d, *__, **___: d)
         sampled = mock.patch.object(DPOTrainer, "_get_train_sampler", return_value=order)
         with prepared, sampled if order else contextlib.nullcontext():
@@ -131,14 +134,18 @@ def theirs(made: HFPolicy, lessons: Sequence[Pair], order: Any = None) -> list[f
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
+def order(lessons: Sequence[Pair]) -> data.Shuffled:
+    """The order of our batches: packed rows are shuffled."""
+    with scratch() as ctx:
+        return data.Shuffled(len(lessons), ctx.seed_for("learn", ctx.round) % 2**31)
+
+
 def check(lessons: Sequence[Pair]) -> None:
     """Stop unless both take the same steps on the same batches."""
     one, two = policy(), policy()
     assert packable(one.model), "the starter should learn from packed rows"
-    with scratch() as ctx:
-        seed = ctx.seed_for("learn", ctx.round) % 2**31
     by_ours = ours(one, lessons)
-    by_trl = theirs(two, lessons, data.Shuffled(len(lessons), seed))  # as packed rows are
+    by_trl = theirs(two, lessons, order(lessons))
     off = max(abs(a - b) for a, b in zip(by_ours, by_trl, strict=True))
     print(f"the same batches, {len(by_ours)} steps: losses differ by {off:.1e} at most")
     if off > 2e-3:
