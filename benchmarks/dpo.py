@@ -3,8 +3,8 @@
     python benchmarks/dpo.py                # 192 pairs, what fits into five minutes on two cores
     python benchmarks/dpo.py --pairs 2000 --turns 1
 
-Pairs are recordings over the starter's own samples of the same texts, repeated if more are asked
-for than there are texts. Both sides start from the starter without its attention dropout (TRL's
+Pairs are recordings over the starter's own samples of 64 texts, several samples a text as a round
+has them. Both sides start from the starter without its attention dropout (TRL's
 switch leaves it on, and two draws of dropout have no equal loss), learn the same pairs for the same
 steps of 16 at the same rates, reference log-probabilities included, and TRL's side gets the rows as
 tokens, as ours does. Checked first: with the same batches both come to the same losses, step by
@@ -78,12 +78,16 @@ def pairs(count: int) -> list[Pair]:
         if len(chosen) == texts:
             break
     prompts = [prompt for prompt, _ in chosen]
-    groups = made.sample(prompts, seeds=range(texts), temperature=0.7, max_new_tokens=600)
+    each = math.ceil(count / texts)
+    groups = made.sample(
+        prompts, n=each, seeds=range(texts * each), temperature=0.7, max_new_tokens=600
+    )
     found = [
-        Pair(identity(i), f"t{i}", 1, prompt, golden, made.decode(group[0].ids))
-        for i, ((prompt, golden), group) in enumerate(zip(chosen, groups, strict=True))
+        Pair(identity(number, n), f"t{n}", 1, prompt, golden, made.decode(groups[n][number].ids))
+        for number in range(each)
+        for n, (prompt, golden) in enumerate(chosen)
     ]
-    return [found[i % texts] for i in range(count)]
+    return found[:count]
 
 
 @contextlib.contextmanager
