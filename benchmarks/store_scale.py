@@ -27,7 +27,7 @@ from common.pool import Pool
 from common.records import Candidate, Preference, Task, identity
 from common.store import Store
 
-POOL, SHARD, REPEATS = 1000, 100, 7
+POOL, SHARD, REPEATS = 1000, 100, 31
 
 
 class Times(NamedTuple):
