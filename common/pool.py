@@ -39,12 +39,11 @@ class Pool(Sequence[Candidate]):
 
     def of(self, round: int, keep: Keep | None = None) -> Pool:
         """Those of one round, and of those the ones to ``keep``."""
-        mine, both = self.keep, keep
-        if mine is not None and keep is not None:
-            both = lambda c: mine(c) and keep(c)  # noqa: E731
         if not self.first <= round <= self.last:
             return Pool(self.store, self.run, 0, -1)
-        return Pool(self.store, self.run, round, round, both or mine)
+        asked = [one for one in (self.keep, keep) if one is not None]
+        every = (lambda c: all(one(c) for one in asked)) if asked else None
+        return Pool(self.store, self.run, round, round, every)
 
     def by_task(self) -> Iterator[tuple[str, list[Candidate]]]:
         """:func:`by_task`."""

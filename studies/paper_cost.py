@@ -55,10 +55,10 @@ def sampling(policy: HFPolicy, batch: int, tokens: int) -> float:
 
 def learning(policy: HFPolicy, pairs: int, tokens: int, batch: int) -> tuple[float, float]:
     """Pairs a second of a round, and tokens of a pair, prompt and both completions."""
-    chosen, rejected = streams(policy, pairs, tokens), streams(policy, pairs + 1, tokens)[1:]
+    texts = streams(policy, 2 * pairs, tokens)  # no two alike: a row holds what is shared once
     lessons = [
         Pair(identity(i), f"t{i}", 1, "say: ", good, bad)
-        for i, (good, bad) in enumerate(zip(chosen, rejected, strict=True))
+        for i, (good, bad) in enumerate(zip(texts[:pairs], texts[pairs:], strict=True))
     ]
     learner = Preference(batch_size=batch, learning_rate=5e-7, max_length=2 * tokens)
     with tempfile.TemporaryDirectory() as scratch:
@@ -86,7 +86,6 @@ def main() -> None:
     drawn = sampling(policy, chosen.batch, chosen.tokens)
     learnt, each = learning(policy, chosen.pairs, chosen.tokens, chosen.learnt)
     config = paper()
-    assert config.steps is not None
     streamed = config.rounds * config.texts * config.samples
     measured = (config.rounds + 1) * config.dev_texts + 2 * config.test_texts * config.test_samples
     practised = config.rounds * config.steps * config.batch_size * config.grad_accum
