@@ -57,9 +57,14 @@ class Control:
             height=height,
             passes=tuple(passes),
         )
-        out.resume = shlex.join(self._words())
+        shown = out.progress()
+
+        def told(done: int, total: int, what: str) -> None:
+            out.resume = shlex.join(self._words())  # there is something to go on from
+            shown(done, total, what)
+
         with Workers(self.workers, self.device) as workers:
-            guide = make(settings, self.out, workers, self.fps, out.progress())
+            guide = make(settings, self.out, workers, self.fps, told)
         out.resume = None
         out.print(f"{self.frames} frames of {', '.join(settings.passes)} are in {self.out}")
         return {"out": str(self.out), **{k: v for k, v in guide.items() if k != "extrinsics"}}
