@@ -183,6 +183,12 @@ class Accuracy:
         same = replace(ctx, round=0)
         found = self.propose.propose(policy, tasks, same)
         scores = self.judge.judge({task.id: task for task in tasks}, found, same)
+        return self.figures(found, scores)
+
+    def figures(
+        self, found: Sequence[Candidate], scores: Sequence[Mapping[str, float]]
+    ) -> list[Metric]:
+        """The metrics of answers and their scores."""
         groups: dict[str, list[tuple[Candidate, Mapping[str, float]]]] = {}
         for candidate, row in zip(found, scores, strict=True):
             groups.setdefault(candidate.task, []).append((candidate, row))

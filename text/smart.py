@@ -42,7 +42,7 @@ from common import sandbox
 from common.errors import UserError
 from common.policies import Generator, Sample
 from common.pool import of_round
-from common.records import Candidate, Demonstration, Lessons, Task, identity
+from common.records import Candidate, Demonstration, Lessons, Metric, Task, identity
 from common.stages import Context
 from text.answers import canonical, flexible, kind_of
 from text.improve import Accuracy
@@ -317,6 +317,31 @@ def trajectories(pool: Sequence[Candidate]) -> list[list[Candidate]]:
     return [sorted(found[name], key=lambda c: c.meta["attempt"]) for name in sorted(found)]
 
 
+@dataclass(frozen=True)
+class Refinement(Accuracy):
+    """Measure: the figures of first attempts, and ``refined``, the accuracy of trying on.
+
+    ``refined`` counts a trajectory as right if any of its attempts is: refinement that is told when
+    it is wrong, which is what a first attempt is to do as well as. ``propose`` are
+    :class:`Attempts`.
+    """
+
+    def measure(self, policy: Generator, tasks: Sequence[Task], ctx: Context) -> list[Metric]:
+        same = replace(ctx, round=0)
+        found = self.propose.propose(policy, tasks, same)
+        scores = self.judge.judge({task.id: task for task in tasks}, found, same)
+        scored = [replace(c, scores=dict(row)) for c, row in zip(found, scores, strict=True)]
+        firsts = [c for c in scored if c.meta["attempt"] == 1]
+        right: dict[str, list[bool]] = {}
+        for path in trajectories(scored):
+            right.setdefault(path[0].task, []).append(any(c.scores["correct"] > 0.5 for c in path))
+        refined = {task: float(np.mean(row)) for task, row in right.items()}
+        return [
+            *self.figures(firsts, [c.scores for c in firsts]),
+            Metric.of("refined", refined, "higher"),
+        ]
+
+
 def _later(chosen: Sequence[Demonstration], paths: Sequence[Sequence[Candidate]]) -> float:
     """The share of lessons that no first attempt had given."""
     firsts = {(path[0].task, path[0].output) for path in paths}
@@ -351,5 +376,5 @@ class SMART:
             propose=Attempts(parts.sample, known, self.attempts, chat),
             select=FirstSuccess(self.keep),
             learn=parts.sft(),
-            measure=Accuracy(Attempts(measured, known, 1, chat), parts.judge),
+            measure=Refinement(Attempts(measured, known, self.attempts, chat), parts.judge),
         )

@@ -16,9 +16,11 @@ from common.records import Candidate, Task
 from tests.common.tiny import context
 from tests.text.simulated import Simulated
 from text.answers import AnswerJudge
+from text.improve import Accuracy
 from text.smart import (
     Attempts,
     FirstSuccess,
+    Refinement,
     Strategy,
     answered,
     bound_prompt,
@@ -114,6 +116,26 @@ def test_what_is_learnt_is_the_first_success_as_a_first_answer(tmp_path: Path) -
     # The best strategy is learnt far more often than it was tried first.
     programs = np.mean([d.source == "program-of-thought" for d in lessons.demonstrations])
     assert programs > notes["first_strategy"]["program-of-thought"] + 0.15
+
+
+def test_refinement_is_measured_beside_first_attempts(tmp_path: Path) -> None:
+    ctx, tasks = context(tmp_path), list(TASKS.values())
+
+    def measured(attempts: int) -> dict[str, dict[str, float]]:
+        stage = Attempts(Sample(n=5), KNOWN, attempts, run=printed)
+        return {
+            m.name: dict(m.items) for m in Refinement(stage).measure(Simulated(solver), tasks, ctx)
+        }
+
+    firsts = Accuracy(Attempts(Sample(n=5), KNOWN, 1, run=printed))
+    alone = {m.name: dict(m.items) for m in firsts.measure(Simulated(solver), tasks, ctx)}
+    thrice, all_of_them = measured(3), measured(4)
+    assert {name: thrice[name] for name in alone} == alone  # the same first attempts
+    assert measured(1)["refined"] == alone["accuracy"]
+    for task in TASKS:
+        assert alone["accuracy"][task] <= thrice["refined"][task] <= all_of_them["refined"][task]
+    failing = np.prod([1 - skill for skill in SKILL.values()])
+    assert np.mean(list(all_of_them["refined"].values())) == pytest.approx(1 - failing, abs=0.04)
 
 
 def test_names_that_the_model_made_up_are_not_learnt(tmp_path: Path) -> None:
