@@ -118,12 +118,21 @@ def load_domain(name: str) -> Domain:
     return domain
 
 
+_NAMED = 20
+"""How many names an error lists at most."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a name that is not among ``known``, with the nearest one as the remedy."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    remedy = f"did you mean {near[0]!r}?" if near else f"use one of: {', '.join(names) or 'none'}"
-    return UserError(f"unknown {kind} {name!r}", remedy)
+    """The error for a name that is not among ``known``, with the nearest one as the remedy.
+
+    Where none is near, all of them are, or the first of many. A set is brought into order.
+    """
+    names = sorted(known) if isinstance(known, set) else list(known)
+    if near := difflib.get_close_matches(name, names, n=1):
+        return UserError(f"unknown {kind} {name!r}", f"did you mean {near[0]!r}?")
+    shown = [repr(n) if {",", " "} & set(n) else n for n in names[:_NAMED]] or ["none"]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return UserError(f"unknown {kind} {name!r}", f"use one of: {', '.join(shown)}{more}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -169,7 +178,7 @@ def dispatch(words: list[str], out: Output) -> Mapping[str, Any] | None:
     title = GROUPS.get(words[0], "")
     if words[0] not in {name.split()[0] for name in BUILTIN}:
         if words[0] not in domains():
-            raise unknown("command", words[0], [*{n.split()[0] for n in BUILTIN}, *domains()])
+            raise unknown("command", words[0], {*(n.split()[0] for n in BUILTIN), *domains()})
         domain = load_domain(words[0])
         commands = {f"{domain.name} {name}": c for name, c in domain.commands.items()}
         title = domain.help
