@@ -224,7 +224,8 @@ class Hand:
             progress=silent,
             workdir=workdir(self.scratch, shard.round, shard.stage, shard.number),
         )
-        return self.replica.do(shard, ctx), time.monotonic() - began
+        left = self.replica.do(shard, ctx)
+        return left, time.monotonic() - began + sum(ctx.spared)
 
 
 def _reach(address: str) -> None:

@@ -2,8 +2,10 @@
 
 Runs that are compared start alike. With the same seed and the same policy they propose the same
 candidates and measure the same starter; only what they learn differs. A memo does such work once.
-Nothing changes but the time: stages are functions of the policy's state, the tasks, the seed and
-the round (``common.stages.Context``), and all of these are in the key.
+Nothing changes, the seconds on record included: work that is remembered adds what it took when it
+was done (``Context.spared``), or the first of several runs would pay for all of them. Stages are
+functions of the policy's state, the tasks, the seed and the round
+(:class:`common.stages.Context`), and all of these are in the key.
 
     memo = Memo(store.home / "memo")
     loop = Loop(propose=memo.propose(stage, config), measure=memo.measure(measure, config), ...)
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,18 +54,23 @@ class Memo:
         key = identity(stage, policy.fingerprint(), ctx.seed, ctx.round, [asdict(t) for t in tasks])
         path = self.folder / f"{key}.json"
         try:
-            rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            rows: list[dict[str, Any]] = kept["rows"]
             if good(rows):
+                ctx.spared.append(kept["seconds"])
                 return rows
-        except (FileNotFoundError, json.JSONDecodeError):
+        except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
             pass
+        began = time.monotonic()
+        rows = [asdict(record) for record in fresh()]
+        kept = {"seconds": time.monotonic() - began, "rows": rows}
         # Through JSON also the first time, so that a remembered answer is the very same.
-        text = json.dumps([asdict(record) for record in fresh()], default=float)
+        text = json.dumps(kept, default=float)
         self.folder.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(f".{os.getpid()}.partial")
         scratch.write_text(text, encoding="utf-8")
         scratch.replace(path)
-        return list(json.loads(text))
+        return list(json.loads(text)["rows"])
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ addressed by content, and a place for progress and tracking.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -48,6 +48,8 @@ class Context:
     progress: Progress
     workdir: Path
     """Scratch folder of this unit of work: checkpoints of a stage go here, outliving a crash."""
+    spared: list[float] = field(default_factory=list, compare=False)
+    """Seconds of work that was remembered, not done again (:mod:`common.memo`)."""
 
     def seed_for(self, *what: object) -> int:
         """A 63-bit seed from the run's seed and the identity of ``what``, nothing else.

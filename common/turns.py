@@ -244,17 +244,17 @@ class Turns:
     def _do(self, round: int, stage: str, work: Callable[[Context], Work], shard: int) -> None:
         began = time.monotonic()
         folder = workdir(self.scratch, round, stage, shard)
-        left = work(
-            Context(
-                seed=self.seed,
-                round=round,
-                artifacts=self.store.artifacts,
-                tracker=self.tracker,
-                progress=self.progress,
-                workdir=folder,
-            )
+        ctx = Context(
+            seed=self.seed,
+            round=round,
+            artifacts=self.store.artifacts,
+            tracker=self.tracker,
+            progress=self.progress,
+            workdir=folder,
         )
-        self._commit(round, stage, shard, left, time.monotonic() - began)
+        left = work(ctx)
+        seconds = time.monotonic() - began + sum(ctx.spared)
+        self._commit(round, stage, shard, left, seconds)
 
     def _commit(self, round: int, stage: str, shard: int, left: Work, seconds: float) -> None:
         self.lease.commit(round, stage, shard, left.records, left.scores, left.payload, seconds)

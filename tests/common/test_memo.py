@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from common.memo import Memo
 from common.records import Candidate, Task
 from common.stages import Context
+from common.store import Store
 from tests.common import toy
 
 
@@ -43,6 +45,21 @@ def test_a_run_is_the_same_with_a_memo_and_from_it(tmp_path: Path) -> None:
     assert propose.asked == 0 and measure.seen == []
     first, again = (toy.everything(tmp_path, name) for name in ("first", "again"))
     assert first == again == plain
+
+
+def test_remembered_work_counts_with_the_seconds_that_it_took(tmp_path: Path) -> None:
+    remembered(tmp_path, "first")
+    for path in (tmp_path / "memo").glob("*.json"):
+        kept = json.loads(path.read_text())
+        assert kept["seconds"] >= 0
+        path.write_text(json.dumps({**kept, "seconds": 1000.0}))
+    remembered(tmp_path, "again")
+    store = Store(tmp_path)
+    shards = len(store.units("again", 1, "propose"))
+    for this in store.rounds("again"):  # dev is measured once, and each shard is proposed
+        expected = 1000 * (1 if this.index == 0 else 1 + shards)
+        assert expected <= this.seconds < expected + 100
+    store.close()
 
 
 def test_only_what_depends_on_the_learner_is_done_again(tmp_path: Path) -> None:
