@@ -361,8 +361,8 @@ class MetaRewarding:
     question, and what :class:`ActorAndJudge` says of the others.
     """
 
-    judgements: int = 5
-    judge_tokens: int = 160
+    judgements: int = 3
+    judge_tokens: int = 96
     battles: int = 5
     judge_rounds: int = 2
     entropy: float = 0.5

@@ -16,12 +16,14 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from transformers.modeling_outputs import SequenceClassifierOutput
 from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 
 from common.errors import UserError
 from common.learners import data
 from common.policies.local import HFPolicy
+from common.policies.packing import last_scores
 from common.policies.weights import digest, no_bars
 from common.records import Candidate, Preference, Task, identity
 from common.stages import Context
@@ -172,10 +174,8 @@ class RewardModel:
                 ids_BT[row, : len(sequences[index])] = torch.tensor(sequences[index])
                 mask_BT[row, : len(sequences[index])] = 1
             device = self.model.device
-            out = self.model(
-                input_ids=ids_BT.to(device), attention_mask=mask_BT.to(device), use_cache=False
-            )
-            for index, reward in zip(batch, out.logits[:, 0].tolist(), strict=True):
+            scores_B1 = last_scores(self.model, ids_BT.to(device), mask_BT.bool().to(device))
+            for index, reward in zip(batch, scores_B1[:, 0].tolist(), strict=True):
                 rewards[index] = reward
         return rewards
 
@@ -194,6 +194,8 @@ class RewardModel:
 class ColumnsRewardTrainer(data.Plumbing, RewardTrainer):  # type: ignore[misc]
     """TRL's reward trainer on finished columns."""
 
+    packed = True
+
     def __init__(self, *, train_dataset: Dataset, **kw: Any) -> None:
         self.lengths = [
             max(len(chosen), len(rejected))
@@ -202,3 +204,11 @@ class ColumnsRewardTrainer(data.Plumbing, RewardTrainer):  # type: ignore[misc]
             )
         ]
         super().__init__(train_dataset=train_dataset, **kw)
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kw: Any) -> Any:
+        def read(input_ids: Any, attention_mask: Any, **_: Any) -> SequenceClassifierOutput:
+            return SequenceClassifierOutput(
+                logits=last_scores(model, input_ids, attention_mask.bool())
+            )
+
+        return super().compute_loss(read, inputs, *args, **kw)

@@ -177,6 +177,24 @@ def response_logits(model: Any, ids_BT: Tensor, real_BT: Tensor, asked_BT: Tenso
     return logits_KV
 
 
+def last_scores(model: Any, ids_BT: Tensor, real_BT: Tensor) -> Tensor:
+    """What ``model``, a sequence classifier of one label, gives each sequence: (B, 1).
+
+    It is read at the last token; what is not ``real_BT`` is padding at the end.
+    """
+    alone = bare(model)
+    if not packable(alone) or not hasattr(alone, "score"):
+        mask_BT = real_BT.long()
+        found: Tensor = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
+        return found
+    row = row_of(ids_BT, real_BT)
+    last_B = row.at.gather(1, real_BT.sum(1, keepdim=True) - 1)[:, 0]
+    with reading_packed(alone, last_B):
+        states_BC = alone.base_model(**row.inputs(), use_cache=False).last_hidden_state[0]
+    scores_B1: Tensor = alone.score(states_BC)
+    return scores_B1
+
+
 def fused(model: Callable[..., Any], alone: Any, inputs: dict[str, Any]) -> Any:
     """What ``model(**inputs)`` returns, a model with TRL's output layer, by way of a packed row.
 

@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import (
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    MistralConfig,
+    MistralForCausalLM,
+)
 from trl.trainer.utils import add_fused_lm_head
 
 from common.policies import packing
@@ -109,6 +114,27 @@ def test_prompts_that_come_to_no_logits_change_nothing() -> None:
     plain = packing.response_logits(made, inputs["input_ids"], real_BT, asked_BT)
     assert seen[1] == 9
     torch.testing.assert_close(packed, plain, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("most", [0, 4])
+def test_what_a_classifier_reads_at_the_last_token(most: int) -> None:
+    torch.manual_seed(0)
+    config = tiny_config()
+    config.num_labels = 1
+    made: Any = LlamaForSequenceClassification(config).double()
+    inputs = shared(batch([(1, 3), (1, 1), (9, 2), (3, 9), (2, 1), (2, 1)]), most)
+    ids_BT, real_BT = inputs["input_ids"], inputs["attention_mask"].bool()
+    assert packing.packable(made)
+    weight_B1 = torch.rand(len(ids_BT), 1, dtype=torch.float64)
+    packed = packing.last_scores(made, ids_BT, real_BT)
+    (packed * weight_B1).sum().backward()
+    found = gradients(made)
+    made.config._attn_implementation = "eager"
+    assert not packing.packable(made)
+    plain = packing.last_scores(made, ids_BT, real_BT)
+    (plain * weight_B1).sum().backward()
+    torch.testing.assert_close(packed, plain, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found, gradients(made), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
