@@ -308,9 +308,9 @@ class PIT:
     steps: int = 1
     pairs_per_task: int = 2
     gap_rate: float = 1e-4
-    gap_epochs: float = 2.0
+    gap_epochs: float = 1.0
     rl_rate: float = 1e-5
-    iterations: int = 4
+    iterations: int = 2
     rollouts: int = 64
     kl_coef: float = 0.05
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from common.errors import UserError
 from common.learners.reward import RewardModel, RewardTraining
 from common.policies.local import HFPolicy
+from common.policies.packing import bare, packable, reading_packed, row_of
 from common.policies.sampling import forced_scores
 from common.records import Lessons, Preference
 from common.stages import Context
@@ -146,16 +147,9 @@ def score_padded(
     temperature: float,
 ) -> TokenScores:
     """As :func:`score`, of prompts padded on the left and completions in the last columns."""
-    out = model(
-        input_ids=ids_BT,
-        attention_mask=mask_BT,
-        position_ids=(mask_BT.cumsum(1) - 1).clamp(min=0),
-        use_cache=False,
-        output_hidden_states=True,
-        logits_to_keep=after + 1,
-    )
+    read = _packed if packable(bare(model)) else _padded
+    scores_BCV, hidden_BCH = read(model, ids_BT, mask_BT, after)
     tokens_BC, real_BC = ids_BT[:, -after:], mask_BT[:, -after:].bool()
-    scores_BCV = out.logits[:, -after - 1 : -1].float()
     if policy.steer is not None:
         scores_BCV = forced_scores(policy.steer(prompts), tokens_BC, scores_BCV)
         # All may be forbidden after the end, which would make gradients of everything nan.
@@ -166,8 +160,41 @@ def score_padded(
         logp=logp_BC.masked_fill(~real_BC, 0.0),
         entropy=torch.special.entr(logp_BCV.exp()).sum(-1),
         open=real_BC & (scores_BCV.isfinite().sum(-1) > 1),
-        hidden=out.hidden_states[-1][:, -after - 1 : -1],
+        hidden=hidden_BCH,
     )
+
+
+def _padded(model: Any, ids_BT: Tensor, mask_BT: Tensor, after: int) -> tuple[Tensor, Tensor]:
+    """What the last ``after`` tokens are predicted from: logits (B, C, V) and states (B, C, H)."""
+    out = model(
+        input_ids=ids_BT,
+        attention_mask=mask_BT,
+        position_ids=(mask_BT.cumsum(1) - 1).clamp(min=0),
+        use_cache=False,
+        output_hidden_states=True,
+        logits_to_keep=after + 1,
+    )
+    before = slice(-after - 1, -1)
+    return out.logits[:, before].float(), out.hidden_states[-1][:, before]
+
+
+def _packed(model: Any, ids_BT: Tensor, mask_BT: Tensor, after: int) -> tuple[Tensor, Tensor]:
+    """As :func:`_padded`, from a packed row; 0 where there is padding."""
+    real_BT = mask_BT.bool()
+    real_BC = real_BT[:, -after:]
+    first_BT = mask_BT.argsort(dim=1, descending=True, stable=True)  # padding to the end
+    row = row_of(ids_BT.gather(1, first_BT), real_BT.gather(1, first_BT))
+    from_BC = real_BT[:, :-after].sum(1, keepdim=True) - 1 + torch.arange(after)
+    keep_K = row.at.gather(1, from_BC)[real_BC]
+    with reading_packed(bare(model), keep_K):
+        out = model(**row.inputs(), use_cache=False, output_hidden_states=True)
+
+    def placed(values_KX: Tensor) -> Tensor:
+        found_BCX = values_KX.new_zeros(*real_BC.shape, values_KX.shape[-1])
+        found_BCX[real_BC] = values_KX
+        return found_BCX
+
+    return placed(out.logits[0].float()), placed(out.hidden_states[-1][0, keep_K])
 
 
 def prompts_of(lessons: Lessons) -> list[str]:

@@ -19,6 +19,7 @@ from common.learners.ppo import PPO, Experience, clipped_objective, clipped_valu
 from common.learners.reward import RewardTraining
 from common.learners.rollouts import Rollouts, score
 from common.policies.local import HFPolicy
+from common.policies.packing import packable
 from common.records import Demonstration, Lessons
 from tests.common.test_reward import planted
 from tests.common.tiny import WORDS, context, tiny_policy
@@ -210,10 +211,36 @@ def test_scores_are_those_of_sampling(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("steered", [False, True])
+def test_scores_of_packed_rows_are_those_of_the_rectangle(steered: bool) -> None:
+    policy = tiny_policy()
+    policy.steer = Even if steered else None
+    prompts = ["go", "w1 w2 w3 go", "w1 go", "w1 w2 go", "w1 w2 go", "w1 w2 w3 go"]
+    rollouts = rollouts_of(policy, prompts, max_new_tokens=6)
+    found = {}
+    for attention in ("sdpa", "eager"):
+        policy.model.config._attn_implementation = attention
+        assert packable(policy.model) == (attention == "sdpa")
+        scores = score(policy, rollouts, [3, 0, 5, 1, 2, 4], temperature=0.7)
+        real_BC = scores.logp != 0
+        worth = (scores.logp * torch.arange(1, scores.logp.numel() + 1).view_as(scores.logp)).sum()
+        if not steered:  # what is forbidden has an entropy of 0, and no gradient
+            worth = worth + (scores.entropy * real_BC).sum()
+        (worth + (scores.hidden[real_BC] ** 2).sum()).backward()
+        states = scores.hidden.detach() * real_BC[..., None]
+        found[attention] = [scores.logp, scores.entropy * real_BC, scores.open, states,
+                            *(p.grad.clone() for p in policy.model.parameters())]  # fmt: skip
+        policy.model.zero_grad()
+    for packed, padded in zip(*found.values(), strict=True):
+        largest = padded.abs().max().item() if padded.is_floating_point() else 0.0
+        torch.testing.assert_close(packed, padded, atol=1e-4 * largest, rtol=1e-4)
+
+
+@pytest.mark.parametrize("steered", [False, True])
 def test_only_decisions_contribute(steered: bool) -> None:
     """By the gradient with respect to the states: zero but where a token was chosen from more than
     one, and the same whatever the padding."""
     policy = tiny_policy()
+    policy.model.config._attn_implementation = "eager"  # no packed rows: a state is at its column
     policy.steer = Even if steered else None
     prompts = ["go", "w1 w2 w3 go", "w1 go", "w1 w2 go"]
     rollouts = rollouts_of(policy, prompts, max_new_tokens=6)
