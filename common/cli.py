@@ -127,7 +127,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
 
     Where none is near, all of them are, or the first of many. A set is brought into order.
     """
-    names = sorted(known) if isinstance(known, set) else list(known)
+    names = sorted(known) if isinstance(known, (set, frozenset)) else list(known)
     if near := difflib.get_close_matches(name, names, n=1):
         return UserError(f"unknown {kind} {name!r}", f"did you mean {near[0]!r}?")
     shown = [repr(n) if {",", " "} & set(n) else n for n in names[:_NAMED]] or ["none"]

@@ -56,6 +56,8 @@ def measured(model: str, config: ImproveConfig) -> dict[float, Mapping[str, floa
 
 def main(runs: list[str]) -> None:
     """Measure, and print a line for each temperature."""
+    if not runs:
+        raise UserError("no runs", "name the seeds of a comparison; upspiral runs list has them")
     store = Store()
     rows = [find(store, run) for run in runs]
     config = settings(rows[0])

@@ -180,19 +180,21 @@ class Accuracy:
     judge: Judge = field(default_factory=AnswerJudge)
 
     def measure(self, policy: Generator, tasks: Sequence[Task], ctx: Context) -> list[Metric]:
+        return self.figures(self.scored(policy, tasks, ctx))
+
+    def scored(self, policy: Generator, tasks: Sequence[Task], ctx: Context) -> list[Candidate]:
+        """What the policy answers, with its scores."""
         same = replace(ctx, round=0)
         found = self.propose.propose(policy, tasks, same)
         scores = self.judge.judge({task.id: task for task in tasks}, found, same)
-        return self.figures(found, scores)
+        return [replace(c, scores=row) for c, row in zip(found, scores, strict=True)]
 
-    def figures(
-        self, found: Sequence[Candidate], scores: Sequence[Mapping[str, float]]
-    ) -> list[Metric]:
-        """The metrics of answers and their scores."""
-        groups: dict[str, list[tuple[Candidate, Mapping[str, float]]]] = {}
-        for candidate, row in zip(found, scores, strict=True):
-            groups.setdefault(candidate.task, []).append((candidate, row))
-        rows = {task: _figures([c for c, _ in g], [s for _, s in g]) for task, g in groups.items()}
+    def figures(self, scored: Sequence[Candidate]) -> list[Metric]:
+        """The metrics of scored answers."""
+        groups: dict[str, list[Candidate]] = {}
+        for candidate in scored:
+            groups.setdefault(candidate.task, []).append(candidate)
+        rows = {task: _figures(group) for task, group in groups.items()}
         names = next(iter(rows.values()))
         return [
             Metric.of(
@@ -207,8 +209,9 @@ class Accuracy:
 _HIGHER = frozenset({"accuracy", "strict", "best_by_logprob", "finished"})
 
 
-def _figures(group: Sequence[Candidate], scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def _figures(group: Sequence[Candidate]) -> dict[str, float]:
     """The figures of one question."""
+    scores = [c.scores for c in group]
     n, right = len(group), [row["correct"] for row in scores]
     by_token = [c.logprob / max(1, c.tokens) for c in group]
     found = {

@@ -327,19 +327,13 @@ class Refinement(Accuracy):
     """
 
     def measure(self, policy: Generator, tasks: Sequence[Task], ctx: Context) -> list[Metric]:
-        same = replace(ctx, round=0)
-        found = self.propose.propose(policy, tasks, same)
-        scores = self.judge.judge({task.id: task for task in tasks}, found, same)
-        scored = [replace(c, scores=dict(row)) for c, row in zip(found, scores, strict=True)]
-        firsts = [c for c in scored if c.meta["attempt"] == 1]
+        scored = self.scored(policy, tasks, ctx)
         right: dict[str, list[bool]] = {}
         for path in trajectories(scored):
             right.setdefault(path[0].task, []).append(any(c.scores["correct"] > 0.5 for c in path))
         refined = {task: float(np.mean(row)) for task, row in right.items()}
-        return [
-            *self.figures(firsts, [c.scores for c in firsts]),
-            Metric.of("refined", refined, "higher"),
-        ]
+        firsts = [c for c in scored if c.meta["attempt"] == 1]
+        return [*self.figures(firsts), Metric.of("refined", refined, "higher")]
 
 
 def _later(chosen: Sequence[Demonstration], paths: Sequence[Sequence[Candidate]]) -> float:
