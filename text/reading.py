@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from common.policies.likelihood import next_tokens
+from common.policies.likelihood import branches, next_tokens
 from common.policies.local import HFPolicy
 from common.policies.stops import before
 from common.stages import Progress
@@ -45,18 +45,21 @@ class ModelReader:
         return [before(self.policy.decode(one.ids), STOP) for [one] in found]
 
     def choose(self, prompts: Sequence[str], options: Sequence[str]) -> NDArray[np.float64]:
-        """Log-probability, in nats, that each option's first token comes next: (prompts, options).
+        """Log-probability, in nats, that each option comes next: (prompts, options).
 
-        Options are told apart by their first tokens.
+        Of an option only the token counts by which it differs from the others, after what all
+        begin with.
+
+        Raises:
+            UserError: the tokenizer does not tell the options apart.
         """
-        tokens = self.policy.tokenizer
-        firsts = [tokens(option, add_special_tokens=False)["input_ids"][0] for option in options]
-        known = {prompt: self.policy.encode_prompt(prompt) for prompt in set(prompts)}
+        opening, firsts = branches(self.policy.tokenizer, options)
+        known = {prompt: [*self.policy.encode_prompt(prompt), *opening] for prompt in set(prompts)}
         return next_tokens(
             self.policy.model,
             [known[prompt] for prompt in prompts],
             firsts,
-            tokens.pad_token_id,
+            self.policy.tokenizer.pad_token_id,
             self.policy.batch_size,
             self.progress,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,6 +73,25 @@ def teacher_forced(
             sums[index] = value
     model.train(training)
     return LogProbs(sums, [len(completion) for _, completion in pairs])
+
+
+def branches(tokenizer: Any, texts: Sequence[str]) -> tuple[list[int], list[int]]:
+    """The tokens that all of ``texts`` begin with, and the one by which each goes another way.
+
+    Many tokenizers write " 1" and " 2" as a space and a digit, so first tokens alone tell nothing.
+
+    Raises:
+        UserError: two of the texts do not differ in that token.
+    """
+    spelt = [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+    shared = sum(1 for _ in takewhile(lambda t: len(set(t)) == 1, zip(*spelt, strict=False)))
+    firsts = [ids[shared] for ids in spelt if len(ids) > shared]
+    if len(set(firsts)) < len(texts):
+        raise UserError(
+            f"the tokenizer does not tell {', '.join(map(repr, texts))} apart by one token",
+            "take a model that does",
+        )
+    return spelt[0][:shared], firsts
 
 
 @torch.inference_mode()

@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import UserError
-from common.policies.likelihood import next_tokens, teacher_forced
+from common.policies.likelihood import branches, next_tokens, teacher_forced
 from common.policies.local import HFPolicy
 from common.records import Candidate, Task
 from tests.text.tiny import checkpoint, task, upspiral
+from text.reading import ModelReader
 from text.verification_gap import (
     Group,
     agreement,
@@ -169,11 +170,25 @@ def test_next_tokens_are_those_of_teacher_forcing(tmp_path: Path) -> None:
         assert row == pytest.approx(sums, abs=1e-4)
 
 
+def test_options_are_told_apart_after_what_they_share(tmp_path: Path) -> None:
+    policy = HFPolicy.load(checkpoint(tmp_path, more=["b", "1", "2"]))
+    tokens = policy.tokenizer
+    spelt = [tokens(text, add_special_tokens=False)["input_ids"] for text in ("b 1", "b 2")]
+    opening, firsts = branches(tokens, ["b 1", "b 2"])
+    assert [[*opening, first] for first in firsts] == spelt and len(opening) > 0
+    said = ModelReader(policy).choose(["2 + 2"], ["b 1", "b 2"])[0]
+    prompt = policy.encode_prompt("2 + 2") + opening
+    sums = teacher_forced(policy.model, [prompt] * 2, [[first] for first in firsts], 0).sums
+    assert said == pytest.approx(sums, abs=1e-4) and said[0] != said[1]
+    with pytest.raises(UserError, match="does not tell 'b', 'b 1' apart"):
+        branches(tokens, ["b", "b 1"])
+
+
 def test_the_command_with_models_that_verify_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UPSPIRAL_HOME", str(tmp_path / "home"))
-    models = [str(checkpoint(tmp_path / f"m{seed}", seed)) for seed in (1, 2)]
+    models = [str(checkpoint(tmp_path / f"m{seed}", seed, "AB12")) for seed in (1, 2)]
     words = [w for m in models for w in ("--models", m)]
     words += ["--task", task(tmp_path), "--questions", "4", "--samples", "6", "--filters",
               "share=0.5", "--set", "shots=0", "--set", "max_new_tokens=6"]  # fmt: skip

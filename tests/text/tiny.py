@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,17 @@ WORDS = ["<pad>", "<end>", "<unk>", "Question:", "Answer:", "say", "twice", "The
          "1.", "2.", "3.", "so"]  # fmt: skip
 
 
-def checkpoint(folder: Path, seed: int = 1) -> Path:
-    """A folder with the model, as transformers loads it."""
-    words = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+def checkpoint(folder: Path, seed: int = 1, more: Sequence[str] = ()) -> Path:
+    """A folder with the model, as transformers loads it; it knows ``more`` words, too."""
+    known = [*WORDS, *more]
+    words = Tokenizer(WordLevel({word: i for i, word in enumerate(known)}, unk_token="<unk>"))
     words.pre_tokenizer = WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=words, pad_token="<pad>", eos_token="<end>", unk_token="<unk>"
     )
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(WORDS), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        vocab_size=len(known), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
         num_attention_heads=2, max_position_embeddings=256, pad_token_id=0, eos_token_id=1,
         bos_token_id=None, initializer_range=0.2,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common.errors import UserError
-from common.policies.likelihood import next_tokens
+from common.policies.likelihood import branches, next_tokens
 from common.policies.local import HFPolicy
 from common.policies.stops import before
 from common.stages import Progress
@@ -152,15 +152,6 @@ class Advisor:
         return found
 
     def _verdict(self) -> Verdict:
-        spelt = [
-            list(self.policy.tokenizer(text, add_special_tokens=False)["input_ids"])
-            for text in (f"{self._lead}{PERFECT} true,", f"{self._lead}{PERFECT} false,")
-        ]
-        shared = 0
-        while shared < min(map(len, spelt)) and spelt[0][shared] == spelt[1][shared]:
-            shared += 1
-        if shared == min(map(len, spelt)):
-            raise UserError(
-                "the tokenizer cannot tell true from false", "take a model that spells both"
-            )
-        return Verdict(spelt[0][:shared], spelt[0][shared], spelt[1][shared])
+        said = [f"{self._lead}{PERFECT} {word}," for word in ("true", "false")]
+        opening, (true, false) = branches(self.policy.tokenizer, said)
+        return Verdict(opening, true, false)
