@@ -72,6 +72,10 @@ class ImproveConfig:
     judge: str = "answers"
     """What lessons come from: answers (checked against references), or answer-selection:FOLDER (a
     trained ranker, which sees no reference; dev and test are still checked)."""
+    evaluator: str = ""
+    """What measures dev and test in points where there are no references: a model's name, or
+    served:NAME at ``evaluator_url`` (:mod:`text.evaluator`)."""
+    evaluator_url: str = ""
     reference: Literal["previous", "start"] = "previous"
     learning_rate: float = 1e-5
     epochs: float = 1.0
@@ -169,6 +173,8 @@ def _answer(output: str, task: Task) -> str | None:
 class Accuracy:
     """Measure: answer each question as often as ``propose`` does and count what is right.
 
+    With a judge that gives ``points`` (:mod:`text.evaluator`) these are in place of the first two.
+
     ``accuracy`` by the flexible reading, ``strict`` by the strict one, ``pass@n`` of both, and
     ``best_by_logprob``: the answer that the policy finds likeliest by token. Beside them what shows
     how they came about: distinct n-grams, entropy of the answers (nats), length (tokens), the
@@ -206,26 +212,31 @@ class Accuracy:
         ]
 
 
-_HIGHER = frozenset({"accuracy", "strict", "best_by_logprob", "finished"})
+_HIGHER = frozenset({"accuracy", "points", "strict", "best_by_logprob", "finished"})
 
 
 def _figures(group: Sequence[Candidate]) -> dict[str, float]:
     """The figures of one question."""
     scores = [c.scores for c in group]
-    n, right = len(group), [row["correct"] for row in scores]
+    n, checked = len(group), "correct" in scores[0]
+    worth = [row["correct" if checked else "points"] for row in scores]
     by_token = [c.logprob / max(1, c.tokens) for c in group]
-    found = {
-        "accuracy": float(np.mean(right)),
-        "strict": float(np.mean([row["strict"] for row in scores])),
+    found = {"accuracy" if checked else "points": float(np.mean(worth))}
+    if checked:
+        found["strict"] = float(np.mean([row["strict"] for row in scores]))
+    found |= {
         "finished": float(np.mean([bool(c.meta.get("finished", True)) for c in group])),
         "length": float(np.mean([c.tokens for c in group])),
         "logprob": float(np.mean(by_token)),
     }
+    if n > 1 and checked:
+        found |= {
+            f"pass@{n}": pass_at_k(n, int(sum(worth)), n),
+            f"strict_pass@{n}": pass_at_k(n, sum(row["strict"] > 0 for row in scores), n),
+        }
     if n > 1:
         found |= {
-            f"pass@{n}": pass_at_k(n, int(sum(right)), n),
-            f"strict_pass@{n}": pass_at_k(n, sum(row["strict"] > 0 for row in scores), n),
-            "best_by_logprob": best_of_k(right, by_token, n),
+            "best_by_logprob": best_of_k(worth, by_token, n),
             "distinct_n": distinct([c.output for c in group]),
             "answer_entropy": answer_entropy([c.answer for c in group]),
         }
@@ -242,6 +253,13 @@ class Parts:
     propose: Proposer
     judge: Judge
     measure: Measure
+    examiner: Judge = field(default_factory=AnswerJudge)
+    """What dev and test are measured by."""
+
+    @property
+    def metric(self) -> str:
+        """What a round has to raise."""
+        return "points" if self.config.evaluator else "accuracy"
 
     @property
     def sample(self) -> Sample:
@@ -255,7 +273,8 @@ class Parts:
     def loop(self, *, select: Selector, learn: Learner, **changes: Any) -> Loop:
         """A loop of these parts; ``changes`` are other stages, the gate, monitors.
 
-        The gate keeps a round whose dev accuracy rose. A monitor names preference collapse.
+        The gate keeps a round whose dev accuracy rose, or points; a monitor names preference
+        collapse.
         """
         from common.loop import Loop
 
@@ -265,8 +284,8 @@ class Parts:
             "propose": self.propose,
             "judge": self.judge,
             "measure": self.measure,
-            "gate": Gate("accuracy"),
-            "monitors": [CollapseMonitor(metric="accuracy")],
+            "gate": Gate(self.metric),
+            "monitors": [CollapseMonitor(metric=self.metric)],
         }
         return Loop(select=select, learn=learn, **{**given, **changes})
 

@@ -335,5 +335,5 @@ class LanguageImbalance:
             judge=OwnAnswers(parts.judge),
             select=AcrossLanguages(),
             learn=parts.preference(),
-            measure=[Accuracy(measured, parts.judge), OffTarget(measured)],
+            measure=[Accuracy(measured, parts.examiner), OffTarget(measured)],
         )

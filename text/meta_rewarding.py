@@ -41,23 +41,19 @@ from common.policies import Generator, Sample
 from common.pool import by_task, of_round
 from common.records import Candidate, Lessons, Preference, Task, identity
 from common.stages import Context, Judge, Proposer
+from text.evaluator import CRITERIA, POINTS
 
 if TYPE_CHECKING:
     from common.loop import Loop
     from text.improve import Parts
 
 JUDGEMENT, META = "judgement", "meta-judgement"
-POINTS = 5
-RUBRIC = """Judge the answer to a question with points, one for each of these that holds:
-- It has to do with the question and says something about it.
-- It deals with a large part of what was asked.
-- It answers what was asked and could be used as it is.
-- It is clear, well ordered, complete, and says nothing beside the point.
-- It is correct throughout and could hardly be better.
+RUBRIC = f"""Judge the answer to a question with points, one for each of these that holds:
+{CRITERIA}
 
-Question: {question}
+Question: {{question}}
 
-Answer: {answer}
+Answer: {{answer}}
 
 Give your reasons in a few sentences, then end with the line "Score: " and the points, 0 to 5."""
 WHICH = """Two judges gave points from 0 to 5 to the same answer, one for each of: it is about the

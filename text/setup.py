@@ -118,25 +118,53 @@ def parts(config: ImproveConfig, memo: Memo | None = None, policy: HFPolicy | No
     sample = sampler(config)
     propose: Proposer = Solve(sample)
     measured = replace(sample, n=config.measured)
-    measure: Measure = Accuracy(Solve(measured))
+    examiner = examiner_of(config)
+    measure: Measure = Accuracy(Solve(measured), examiner)
     if memo:
         draws = "served" if config.base_url else config.sampling
         propose = memo.propose(propose, asdict(sample), draws)
-        measure = memo.measure(measure, asdict(measured), draws)
+        by = [config.evaluator, config.evaluator_url] if config.evaluator else []
+        measure = memo.measure(measure, asdict(measured), draws, *by)
     asked = questions(config)  # a mistyped task before a model is loaded
-    judge = judge_of(config)
+    judge = judge_of(config, asked)
     policy = policy or load_policy(
         config.model, config.chat, config.sampling, config.base_url, config.restart
     )
-    return Parts(config, policy, asked, propose, judge, measure)
+    return Parts(config, policy, asked, propose, judge, measure, examiner)
 
 
-def judge_of(config: ImproveConfig) -> Judge:
+def examiner_of(config: ImproveConfig) -> Judge:
+    """What dev and test are measured by: references, or the evaluator.
+
+    Raises:
+        UserError: the evaluator is the model itself, or has no address.
+    """
+    if not (config.evaluator or config.evaluator_url):
+        return AnswerJudge()
+    from text import evaluator
+
+    name = config.evaluator
+    evaluator.checked(name, config.evaluator_url, config.model)
+    if name.startswith(evaluator.SERVED):
+        return evaluator.Served(name.removeprefix(evaluator.SERVED), config.evaluator_url)
+    return evaluator.Likely(lambda: load_policy(name))
+
+
+def judge_of(config: ImproveConfig, asked: Sequence[Task]) -> Judge:
     """The judge that lessons come from.
 
     Raises:
         UserError: there is no such judge, or the method needs to know what is right.
     """
+    from text import evaluator
+
+    if evaluator.unanswered(asked):
+        if not config.evaluator:
+            raise UserError(
+                f"{config.task} has tasks without a reference answer",
+                "give --evaluator MODEL, another model that gives points to answers",
+            )
+        return evaluator.lessons_judge(config.method, config.settings)
     kind, _, where = config.judge.partition(":")
     if config.judge == "answers":
         return AnswerJudge()
@@ -167,9 +195,10 @@ def helper(config: ImproveConfig, team: Team) -> None:
 def stored(config: ImproveConfig) -> Mapping[str, Any]:
     """``config`` as it is kept with a run; a run is named by it.
 
-    The usual judge, and servers where there are none, are left out, so that runs keep the names
-    they had before there were any.
+    The usual judge, and servers and evaluators where there are none, are left out, so that runs
+    keep the names they had before there were any.
     """
     found = {**asdict(config), "settings": dict(config.settings)}
-    usual = {"judge": "answers", "base_url": "", "restart": ""}
+    usual = {"judge": "answers", "base_url": "", "restart": "", "evaluator": "",
+             "evaluator_url": ""}  # fmt: skip
     return {name: value for name, value in found.items() if usual.get(name) != value}

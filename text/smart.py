@@ -370,5 +370,5 @@ class SMART:
             propose=Attempts(parts.sample, known, self.attempts, chat),
             select=FirstSuccess(self.keep),
             learn=parts.sft(),
-            measure=Refinement(Attempts(measured, known, self.attempts, chat), parts.judge),
+            measure=Refinement(Attempts(measured, known, self.attempts, chat), parts.examiner),
         )

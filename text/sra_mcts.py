@@ -319,7 +319,7 @@ class SRAMCTS(Search):
             judge=PublicExamples(),
             select=select,
             learn=parts.sft(),
-            measure=Accuracy(Solve(measured), parts.judge),
+            measure=Accuracy(Solve(measured), parts.examiner),
         )
 
 

@@ -14,7 +14,7 @@ from common.records import identity
 from text.commands.improve import recipe
 from text.improve import ImproveConfig
 
-METRICS = ("accuracy", "strict", "pass@4", "strict_pass@4", "pass@2", "strict_pass@2",
+METRICS = ("accuracy", "points", "strict", "pass@4", "strict_pass@4", "pass@2", "strict_pass@2",
            "pass@10", "strict_pass@10", "best_by_logprob", "refined", "off_target", "distinct_n",
            "answer_entropy", "length", "self_score", "independent", "valid")  # fmt: skip
 """What the tables are about, where it was measured."""

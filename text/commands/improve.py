@@ -23,6 +23,7 @@ COLUMNS = {
     "self_score_worst_5": "worst 5%",
     "independent": "independent judge",
     "valid": "valid",
+    "points": "points",
     "strict": "strict",
     "pass@4": "pass@4",
     "pass@2": "pass@2",
@@ -64,6 +65,11 @@ class Improve:
     judge: str | None = None
     """What lessons come from: answers (checked against references, the default), or
     answer-selection:FOLDER, a ranker of `upspiral text pretrain tune --task as2`."""
+    evaluator: str | None = None
+    """What measures dev and test in points, 0 to 5, where there are no reference answers (x-alpaca,
+    a file of instructions): another model's folder or hub name, or served:NAME."""
+    evaluator_url: str | None = None
+    """Where served:NAME is, as in http://HOST:8000/v1; its key: OPENAI_API_KEY."""
     base_url: str | None = None
     """Servers of --model (vLLM, SGLang) that sample in this process's place and get the weights of
     each round, as in http://HOST:8000/v1,http://OTHER:8000/v1."""
@@ -92,7 +98,8 @@ class Improve:
 
         config = recipe(self.recipe)
         given = {"rounds": self.rounds, "method": self.method, "task": self.task,
-                 "model": self.model, "judge": self.judge, "base_url": self.base_url,
+                 "model": self.model, "judge": self.judge, "evaluator": self.evaluator,
+                 "evaluator_url": self.evaluator_url, "base_url": self.base_url,
                  "restart": self.restart}  # fmt: skip
         chosen: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
         return with_settings(replace(config, **chosen), self.set)
@@ -127,6 +134,7 @@ def improve(
     told = outcome.facts(result)
     outcome.table(out, told, COLUMNS)
     outcome.verdict(out, result, "accuracy", "accuracy", "questions")
+    outcome.verdict(out, result, "points", "points", "instructions")
     outcome.verdict(out, result, "self_score", "self-score", "feedbacks")
     spent = budget.spent(result.rounds)
     out.print(f"tokens: {spent.sampled} sampled, {spent.trained} trained")
