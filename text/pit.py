@@ -192,12 +192,14 @@ class Improving:
 class Curriculum:
     """Learn: supervised, the gap reward, and two stages of PPO, from a round's preferences.
 
-    ``rl`` is how each stage is learnt; its reward and reference are set here. ``references`` is how
-    many answers of its own the second stage improves, at most one a prompt.
+    ``rl`` is how each stage is learnt; its reward and reference are set here. ``stages`` of them
+    are, 0 to 2. ``references`` is how many answers of its own the second stage improves, at most
+    one a prompt.
     """
 
     sft: SFT
     rl: PPO
+    stages: int = 2
     references: int = 256
 
     def learn(self, policy: Improving, lessons: Lessons, ctx: Context) -> Mapping[str, float]:
@@ -227,10 +229,13 @@ class Curriculum:
         base, gap = policy.policy, policy.gap
         stage("gap", gap, lambda: gap.fit(pairs, ctx))
         start = stage("sft", base, lambda: self.sft.learn(base, taught(pairs), ctx))
-        first = references_of(pairs)
-        stage("first", base, lambda: self._reinforced(base, gap, first, start, ctx))
-        second, drawn = self._own(base, pairs, ctx)
-        stage("second", base, lambda: self._reinforced(base, gap, second, start, ctx))
+        drawn = 0
+        if self.stages > 0:
+            first = references_of(pairs)
+            stage("first", base, lambda: self._reinforced(base, gap, first, start, ctx))
+        if self.stages > 1:
+            second, drawn = self._own(base, pairs, ctx)
+            stage("second", base, lambda: self._reinforced(base, gap, second, start, ctx))
         parts = ("gap", "sft", "first", "second")
         tokens = sum(figures.get(f"{part}_tokens", 0.0) for part in parts)
         sampled = drawn + sum(figures.get(f"{part}_sampled_tokens", 0.0) for part in parts)
@@ -301,7 +306,8 @@ class PIT:
     """Learn to improve answers from preferences: those of the file ``data``, or right over wrong.
 
     ``steps`` improvements at most when dev and test are answered; ``gap_rate`` and ``rl_rate`` are
-    learning rates, ``iterations`` of ``rollouts`` samples are each stage of the curriculum.
+    learning rates, ``iterations`` of ``rollouts`` samples are each of the ``stages`` of the
+    curriculum: 1 leaves out the second, 0 both, which is the supervised part alone.
     """
 
     data: str = ""
@@ -310,6 +316,7 @@ class PIT:
     gap_rate: float = 1e-4
     gap_epochs: float = 1.0
     rl_rate: float = 1e-5
+    stages: int = 2
     iterations: int = 2
     rollouts: int = 64
     kl_coef: float = 0.05
@@ -320,6 +327,8 @@ class PIT:
                 f"pit learns in one process, these are {world()}",
                 "start it without accelerate launch",
             )
+        if self.stages not in (0, 1, 2):
+            raise UserError(f"stages={self.stages}", "give 0, 1 or 2")
         config, shared = parts.config, parts.shared()
         if config.base_url:
             raise UserError(
@@ -349,5 +358,5 @@ class PIT:
             policy=Improving(parts.policy, gap, self.steps),
             propose=Alone(parts.propose),
             select=select,
-            learn=Curriculum(parts.sft(), rl),
+            learn=Curriculum(parts.sft(), rl, self.stages),
         )

@@ -124,3 +124,20 @@ def test_the_curriculum_and_its_resumption(tmp_path: Path) -> None:
     other.restore(folder)
     assert other.fingerprint() == whole.fingerprint()
     assert CURRICULUM.learn(made(), Lessons(), context(tmp_path / "c"))["steps"] == 0
+
+
+def test_stages_can_be_left_out_and_the_others_do_the_same(tmp_path: Path) -> None:
+    lessons = Lessons(tuple(planted(16, seed=1)))
+    whole, parts = made(), ("gap", "sft", "first", "second")
+    expected = CURRICULUM.learn(whole, lessons, context(tmp_path / "2"))
+    policies = []
+    for stages in (0, 1):
+        less, folder = dataclasses.replace(CURRICULUM, stages=stages), tmp_path / f"{stages}"
+        some = made()
+        found = less.learn(some, lessons, context(folder))
+        assert {p.name for p in folder.iterdir() if p.name in parts} == set(parts[: 2 + stages])
+        assert found["tokens"] < expected["tokens"]
+        shared = {k: v for k, v in found.items() if k.split("_")[0] in parts[: 2 + stages]}
+        assert shared == pytest.approx({k: expected[k] for k in shared})
+        policies.append(some.policy.fingerprint())
+    assert len({*policies, whole.policy.fingerprint()}) == 3
