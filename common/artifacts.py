@@ -64,7 +64,7 @@ class Files:
         """
         address = hashlib.blake2b(data, digest_size=20).hexdigest() + suffix
         target = self._at(address)
-        if not target.exists():
+        if not _renewed(target):
             half = self._half()
             try:
                 with disk_errors(self.folder):
@@ -86,7 +86,7 @@ class Files:
         address = hash_folder(path)
         target = self._at(address)
         with disk_errors(self.folder), self.staging() as folder:
-            if not target.exists():
+            if not _renewed(target):
                 source = path
                 if not move:
                     source = folder / "copy"
@@ -157,6 +157,16 @@ def hash_folder(path: Path) -> str:
             content = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=20))
         whole.update(file.relative_to(path).as_posix().encode() + b"\0" + content.digest())
     return whole.hexdigest()
+
+
+def _renewed(path: Path) -> bool:
+    """Whether ``path`` is there already; it is then as young as if it had just been written, which
+    tells :mod:`common.removal` that somebody is about to name it."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _files(path: Path) -> list[Path]:

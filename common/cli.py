@@ -14,6 +14,7 @@ import io
 import json
 import math
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -74,6 +75,11 @@ BUILTIN: dict[str, Command] = {
         "upspiral runs report last --out report.html",
         "common.commands.runs:Report",
     ),
+    "runs remove": Command(
+        "remove runs, and what nothing else needs of their files",
+        "upspiral runs remove last",
+        "common.commands.runs:Remove",
+    ),
     "lifelong measure": Command(
         "what a lifetime of tasks shows: kept, lost, transferred",
         "upspiral lifelong measure lifetime/ --ste expert-1/ --ste expert-2/ --json",
@@ -92,7 +98,7 @@ BUILTIN: dict[str, Command] = {
 }
 GROUPS = {
     "data": "data and models by name",
-    "runs": "what has been run: show, resume, export",
+    "runs": "what has been run: show, resume, export, remove",
     "lifelong": "a sequence of tasks: one policy through it, and what it kept",
     "sandbox": "code that a model wrote, where it can do no harm",
 }
@@ -290,11 +296,27 @@ def failure(error: Exception, out: Output) -> int:
     if os.environ.get("UPSPIRAL_DEBUG") == "1":
         traceback.print_exc()
     message = f"{type(error).__name__}: {error}".splitlines()[0]
-    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "disk is full" in str(error):
-        message = f"no space left ({error}): make room"
+    if _full(error):
+        message = f"no space left ({error}): make room, for instance with upspiral runs remove"
     where = _log(error)
     detail = f"; details in {where}" if where else ""
     return say(out, 1, f"failed: {message}{detail}{_resume(out)}", error=message)
+
+
+def _full(error: Exception) -> bool:
+    """Whether the disk is full. Libraries that write weights do not say so in so many words."""
+    from common.home import home
+
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    with contextlib.suppress(OSError, UserError):
+        if shutil.disk_usage(home()).free < _FREE:
+            return True
+    return "disk is full" in str(error)
+
+
+_FREE = 2**20
+"""Bytes of a disk below which whatever failed most likely failed for that."""
 
 
 def _log(error: Exception) -> Path | None:

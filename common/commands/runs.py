@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,6 +174,38 @@ class Import:
         new = [run for path in self.archives for run in archive.read(store, path)]
         out.print(f"{len(new)} runs are new here")
         return {"runs": new}
+
+
+@dataclass(frozen=True)
+class Remove:
+    """Remove runs: records, samples, weights, reports. What another run names, too, stays.
+
+    Without --yes it only says what would go. `upspiral runs archive` keeps the figures.
+    """
+
+    names: tyro.conf.Positional[tuple[str, ...]]
+    """Runs of `upspiral runs list`, patterns such as 'compare-*', or last."""
+    yes: bool = False
+    """Remove them; there is no way back."""
+
+    def run(self, out: Output) -> dict[str, Any]:
+        from common import removal
+
+        if not self.names:
+            raise UserError("no run is named", "see: upspiral runs list")
+        store = Store()
+        every = [run.run for run in store.runs()]
+        runs = [r for n in self.names for r in fnmatch.filter(every, n) or [find(store, n).run]]
+        what = removal.plan(store, runs)
+        size = f"{len(what.runs)} runs and {what.bytes / 2**20:.1f} MiB of files"
+        if self.yes:
+            removal.remove(store, what)
+            out.print(f"{size} are gone")
+        else:
+            for name in what.runs:
+                out.print(name)
+            out.print(f"{size} would go; to remove them, add --yes")
+        return {"runs": what.runs, "bytes": what.bytes, "removed": self.yes}
 
 
 @dataclass(frozen=True)
