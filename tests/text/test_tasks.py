@@ -50,6 +50,39 @@ def test_splits_share_no_template_no_number_no_question(seed: int, level: int) -
     assert tasks == load(name, seed, train=48, dev=24, test=24)
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 3))
+def test_parallel_questions_say_the_same(seed: int, level: int) -> None:
+    name = f"arithmetic-multilingual:steps=1-4,level={level}"
+    tasks = load(name, seed, train=48, dev=12, test=12)
+    groups: dict[str, list[Task]] = {}
+    for task in tasks:
+        if "parallel" in task.meta:
+            groups.setdefault(task.meta["parallel"], []).append(task)
+    assert len(groups) == 12 and {"ru"} == {t.language for t in tasks if "parallel" not in t.meta}
+    for group in groups.values():
+        assert [t.language for t in group] == ["en", "es", "fr", "de", "zh"]
+        for told in ([re.findall(r"\d+", t.prompt) for t in group],
+                     [t.reference for t in group], [t.split for t in group],
+                     [t.meta["template"].split("-")[2:] for t in group]):  # fmt: skip
+            assert all(one == told[0] for one in told)
+
+
+def test_rows_that_say_the_same_are_drawn_together_and_stay_in_one_split(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"{language} {n}", "language": language, "parallel": n}
+        for language in ("en", "es", "fr") for n in range(60)
+    ]  # fmt: skip
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    tasks = load(f"x-alpaca:{path}", train=12, dev=6, test=7)
+    assert [len(split(tasks, s)) for s in ("train", "dev", "test")] == [12, 6, 7]
+    numbers = [{t.prompt.split()[1] for t in split(tasks, s)} for s in ("train", "dev", "test")]
+    assert [len(n) for n in numbers] == [4, 2, 3]
+    assert not (numbers[0] & numbers[1] or numbers[0] & numbers[2] or numbers[1] & numbers[2])
+    assert len({t.meta["parallel"] for t in tasks}) == 9
+
+
 @settings(deadline=None)
 @given(st.integers(), st.sampled_from(LANGUAGES), st.integers(1, 4), st.integers(1, 3))
 def test_the_answer_is_what_the_steps_come_to(

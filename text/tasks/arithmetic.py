@@ -5,6 +5,9 @@ multiply or divide, and the question. Train, dev and test have stories of their 
 their own, so that neither a remembered sentence nor a remembered sum helps: below 10 by the sets in
 ``SMALL``, above by blocks of five (of four blocks two are train's, one dev's, one test's).
 
+Of several languages each problem is told in all of them in turn, with the same numbers, where they
+have its story in common; ``meta["parallel"]`` names such problems alike. Russian has its own.
+
 Every number is 2 or more and every language says things in ways that do not depend on it, so all
 sentences are grammatical (Russian counts in units that stay as they are).
 """
@@ -47,7 +50,8 @@ def belongs(number: int, split: Split) -> bool:
 
 @cache
 def templates(language: str) -> Mapping[str, Any]:
-    """``names``, and ``scenarios`` with their split and sentences.
+    """``names``, and ``scenarios`` with their split and sentences. Scenarios of several languages
+    that have the same ``story`` say the same, sentence by sentence.
 
     Raises:
         UserError: there are none in this language.
@@ -64,11 +68,14 @@ def _numbers(split: Split, low: int, high: int) -> tuple[int, ...]:
     return tuple(n for n in range(low, high) if belongs(n, split))
 
 
-def problem(rng: random.Random, split: Split, language: str, steps: int, level: int) -> Problem:
-    """One problem, drawn with ``rng``."""
+def problem(
+    rng: random.Random, split: Split, language: str, steps: int, level: int, story: str = ""
+) -> Problem:
+    """One problem, drawn with ``rng``; of ``story``, if the language has it."""
     said = templates(language)
     mine = [(i, s) for i, s in enumerate(said["scenarios"]) if s["split"] == split]
-    number, scenario = rng.choice(mine)
+    told = [(i, s) for i, s in mine if story and s.get("story") == story]
+    number, scenario = told[0] if told else rng.choice(mine)
     amounts, factors = _numbers(split, *RANGES[level]), _numbers(split, 2, 10)
     value = rng.choice(amounts)
     numbers, sentences, names = [value], [scenario["start"].replace("{n}", str(value))], []
@@ -108,6 +115,8 @@ def load(
 ) -> list[Task]:
     """``sizes`` tasks of each split, languages and step counts in turn, no question twice.
 
+    Of several languages a turn tells one problem in each that has its story.
+
     Raises:
         UserError: no such language or level, or more problems than there are.
     """
@@ -122,19 +131,43 @@ def load(
         seen: set[str] = set()
         tries = 0
         while len(seen) < size:
-            language = languages[len(seen) % len(languages)]
             count = steps[len(seen) // len(languages) % len(steps)]
-            one = problem(rng, split, language, count, level)
+            turn = _turn(rng, split, languages, count, level)
             tries += 1
             if tries > 50 * size + 1000:
                 raise UserError(
                     f"only {len(seen)} different {split} problems were found, not {size}",
                     "ask for fewer, more steps, or a higher level",
                 )
-            if one.question in seen:
+            if seen & turn.keys():
                 continue
-            seen.add(one.question)
-            name = identity("arithmetic", split, one.question)
-            meta = {"kind": "number", "steps": count, "level": level, "template": one.template}
-            found.append(Task(name, one.question, split, str(one.answer), language, meta))
+            for question, task in list(turn.items())[: size - len(seen)]:
+                seen.add(question)
+                found.append(task)
     return found
+
+
+def _turn(
+    rng: random.Random, split: Split, languages: Sequence[str], steps: int, level: int
+) -> dict[str, Task]:
+    """A task in each language, by its question."""
+    story, seed = "", 0
+    if len(languages) > 1:
+        story, seed = rng.choice(_stories(split)), rng.getrandbits(64)
+    turn = {}
+    for language in languages:
+        drawn = random.Random(seed) if story else rng
+        one = problem(drawn, split, language, steps, level, story)
+        meta = {"kind": "number", "steps": steps, "level": level, "template": one.template}
+        if story in _stories(split, language):
+            meta["parallel"] = identity("arithmetic", split, story, seed)
+        name = identity("arithmetic", split, one.question)
+        turn[one.question] = Task(name, one.question, split, str(one.answer), language, meta)
+    return turn
+
+
+@cache
+def _stories(split: Split, language: str = "en") -> tuple[str, ...]:
+    """The stories of a split that languages have in common, those that ``language`` has."""
+    scenarios = templates(language)["scenarios"]
+    return tuple(s["story"] for s in scenarios if s["split"] == split and "story" in s)

@@ -10,12 +10,15 @@
 | mmlu | cais/mmlu, all | question, choices (a list), answer (a number from 0, or a letter) |
 | gpqa | Idavidrein/gpqa, diamond | Question, Correct Answer, Incorrect Answer 1 to 3 |
 | drop | ucinlp/drop | passage, question, answers_spans (spans, each of which is right) |
-| x-alpaca | – | prompt, language; an instruction has no answer |
-| jsonl | – | prompt, answer, language, kind (text of its own is a text, a number a number) |
+| x-alpaca | – | prompt, language, parallel; an instruction has no answer |
+| jsonl | – | prompt, answer, language, parallel, kind (number or text, by the answer) |
 
 ``gsm8k:/data/gsm8k`` reads a file (JSONL, JSON, Parquet, CSV) or a folder with ``train`` and
 ``test`` files. A set without a split for it gives up a part of train (dev) or of what there is
 (test), by the hash of each question, so that the same question never moves between splits.
+
+Rows of several languages may have a column ``parallel``, the same in rows that say the same; those
+of mgsm on the hub have it by their number. They are drawn together and never stand in two splits.
 
 The names on the hub were not tried: this was written without one. Files of the sets' columns were.
 """
@@ -144,8 +147,12 @@ def load(name: str, where: str, seed: int, sizes: Mapping[Split, int]) -> list[T
     found: list[Task] = []
     for split, size in sizes.items():
         mine = sorted((task for task in tasks if task.split == split), key=lambda task: task.id)
-        order = Random(identity(name, seed, split)).sample(range(len(mine)), min(size, len(mine)))
-        found += [mine[i] for i in order]
+        groups: dict[str, list[Task]] = {}
+        for task in mine:
+            groups.setdefault(task.meta.get("parallel", task.id), []).append(task)
+        rng = Random(identity(name, seed, split))
+        drawn = rng.sample(list(groups.values()), min(size, len(groups)))
+        found += [task for group in drawn for task in group][:size]
     return found
 
 
@@ -184,7 +191,10 @@ def _tasks(name: str, source: Source, pools: Mapping[str, Iterable[Row]]) -> Ite
             if source is OWN:
                 meta = {"family": row.get("family", ""), "kind": row.get("kind", _kind(answer))}
             language = str(row.get("language") or "en")
-            yield Task(task, question, split_in(pool, task, held), answer, language, meta)
+            if row.get("parallel") is not None:
+                meta["parallel"] = identity(name, pool, str(row["parallel"]))
+            split = split_in(pool, meta.get("parallel", task), held)
+            yield Task(task, question, split, answer, language, meta)
 
 
 def split_in(pool: str, task: str, held: set[str]) -> Split:
@@ -270,7 +280,9 @@ def _hub(name: str, source: Source) -> dict[str, list[Row]]:
                 f"{source.hub} cannot be loaded ({type(error).__name__})",
                 f"go online, or give the files: --task {name}:FOLDER",
             ) from error
-        extra = {"language": part} if name == "mgsm" else {}
         for split, rows in found.items():
-            pools.setdefault(pool_of(str(split)), []).extend({**row, **extra} for row in rows)
+            pools.setdefault(pool_of(str(split)), []).extend(
+                {**row, "language": part, "parallel": number} if name == "mgsm" else row
+                for number, row in enumerate(rows)
+            )
     return pools
