@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from common.errors import UserError
-from common.policies.packing import response_logits
+from common.policies.packing import read_to_last, response_logits
 from common.stages import Progress
 
 _LOGITS_AT_ONCE = 2**27  # 0.5 GB of float32: bounds a batch
@@ -117,12 +117,12 @@ def next_tokens(
         # Padding goes before, so that the last position is each prompt's last token.
         ids_BT = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in batch])
         mask_BT = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in batch])
-        logits_BV = model(
+        logits_BV = read_to_last(
+            model,
             input_ids=ids_BT.to(model.device),
             attention_mask=mask_BT.to(model.device),
             position_ids=(mask_BT.cumsum(1) - 1).clamp(min=0).to(model.device),
             use_cache=False,
-            logits_to_keep=1,
         ).logits[:, -1]
         logp_BV = logits_BV.float().log_softmax(-1)[:, list(tokens)]
         found.update(zip(batch, logp_BV.double().cpu().numpy(), strict=True))

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from common.policies.packing import full_attention
+from common.policies.packing import full_attention, read_to_last
 from common.stages import Progress
 
 Steer = Callable[[Sequence[int], Tensor, Tensor], Tensor]
@@ -200,17 +200,15 @@ def _batch(
     layers = functools.partial(_Buffer, longest + steps)
     cache = Cache(layer_class_to_replicate=layers) if plain else DynamicCache(config=model.config)
     if shared:
-        model(
-            input_ids=ids_UP[:1, :shared], past_key_values=cache, use_cache=True, logits_to_keep=1
-        )
+        read_to_last(model, input_ids=ids_UP[:1, :shared], past_key_values=cache, use_cache=True)
         _take(cache, torch.zeros(len(unique), dtype=torch.long, device=device))
-    out = model(
+    out = read_to_last(
+        model,
         input_ids=ids_UP[:, shared:],
         attention_mask=real_UP.long(),
         position_ids=(real_UP.cumsum(1) - 1).clamp(min=0)[:, shared:],
         past_key_values=cache,
         use_cache=True,
-        logits_to_keep=1,
     )
     _take(cache, which)
     logits_BV = out.logits[:, -1][which]

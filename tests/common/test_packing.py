@@ -185,3 +185,21 @@ def test_what_sequences_begin_with_is_computed_once() -> None:
         assert row.ids[0, at].tolist() == text
         assert row.positions[0, at].tolist() == list(range(len(text)))
     assert sorted(n for path in row.paths for n in range(path.start, path.end)) == [*range(9)]
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_reading_to_the_last_position_multiplies_once(adapter: bool) -> None:
+    one = model()
+    if adapter:
+        one = get_peft_model(one, LoraConfig(r=2, target_modules="all-linear"))
+    ids_BT = torch.randint(3, 20, (5, 7))
+    seen: list[bool] = []
+    head = packing.bare(one).get_output_embeddings()
+    spy = head.register_forward_hook(lambda _, given, __: seen.append(given[0].is_contiguous()))
+    with torch.inference_mode():
+        last = packing.read_to_last(one, input_ids=ids_BT).logits
+        spy.remove()
+        whole = one(input_ids=ids_BT).logits
+    assert seen == [True] and not head._forward_pre_hooks
+    assert last.shape[1] == 1
+    torch.testing.assert_close(last[:, 0], whole[:, -1])
