@@ -10,13 +10,15 @@ Three things ``transformers.generate`` does not give together:
 * **No work for rows that have ended.** They leave the batch and its cache; keys and values are
   written into a buffer of the final size instead of being copied at every token; the samples of
   one prompt share its prefill, and different prompts that of what they begin with in common, such
-  as the worked examples before a question.
+  as the worked examples before a question, whose keys and values are one copy for all rows
+  (:mod:`common.policies.shared_prefix`).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +27,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from common.policies.packing import full_attention, read_to_last
+from common.policies.packing import bare, full_attention, packable, read_to_last
+from common.policies.shared_prefix import Prefix, attending
 from common.stages import Progress
 
 Steer = Callable[[Sequence[int], Tensor, Tensor], Tensor]
@@ -168,6 +171,115 @@ def forced_scores(steer: Steer, tokens_BT: Tensor, logits_BTV: Tensor) -> Tensor
     return torch.stack([steer(rows, tokens_BT[:, :t], logits_BTV[:, t]) for t in steps], dim=1)
 
 
+class _Reading:
+    """A model that has read ``prompts``, and reads up to ``steps`` tokens more of each.
+
+    ``logits_BV`` are those after the prompts. What all prompts begin with is read once, and where
+    the model can attend to it apart, its keys and values stay one copy. In the rest of each prompt
+    padding comes first.
+    """
+
+    def __init__(self, model: Any, prompts: list[Sequence[int]], steps: int, pad: int) -> None:
+        self.model, device = model, model.device
+        unique: dict[tuple[int, ...], int] = {}
+        which = [unique.setdefault(tuple(p), len(unique)) for p in prompts]
+        # Sliding windows and recurrent layers need the library's own cache and masks.
+        self.plain = full_attention(model.config)
+        apart = len(prompts) > 1 and packable(bare(model))
+        shared = _common(list(unique)) if apart or (self.plain and len(unique) > 1) else 0
+        self.prefix: Prefix = ()
+        longest = max(map(len, unique))
+        if shared and apart:
+            first = torch.tensor([list(prompts[0][:shared])], device=device)
+            held = DynamicCache(config=model.config)
+            read_to_last(model, input_ids=first, past_key_values=held, use_cache=True)
+            self.prefix = [(layer.keys, layer.values) for layer in held.layers]
+        before = shared if self.prefix else 0  # what is in no mask, and not in the cache
+        ids_UP = torch.full((len(unique), longest), pad)
+        real_UP = torch.zeros((len(unique), longest), dtype=torch.bool)
+        for row, prompt in enumerate(unique):
+            start = longest - len(prompt) + shared
+            ids_UP[row, :shared], ids_UP[row, start:] = _tensors(prompt, shared)
+            real_UP[row, :shared] = real_UP[row, start:] = True
+        ids_UP, real_UP = ids_UP.to(device), real_UP.to(device)
+        layers = functools.partial(_Buffer, longest - before + steps)
+        self.cache = (
+            Cache(layer_class_to_replicate=layers)
+            if self.plain
+            else DynamicCache(config=model.config)
+        )
+        if shared and not self.prefix:
+            ids = ids_UP[:1, :shared]
+            read_to_last(model, input_ids=ids, past_key_values=self.cache, use_cache=True)
+            _take(self.cache, torch.zeros(len(unique), dtype=torch.long, device=device))
+        position_UP = (real_UP.cumsum(1) - 1).clamp(min=0)[:, shared:]
+        real_UP = real_UP[:, before:]
+        with self._attending() as more:
+            out = read_to_last(
+                model,
+                input_ids=ids_UP[:, shared:],
+                attention_mask=self._added(_causal(real_UP)) if self.prefix else real_UP.long(),
+                position_ids=position_UP,
+                past_key_values=self.cache,
+                use_cache=True,
+                **more,
+            )
+        rows = torch.tensor(which, device=device)
+        _take(self.cache, rows)
+        self.logits_BV = out.logits[:, -1][rows]
+        self.position_B = position_UP[rows, -1]
+        self.mask_BL = real_UP[rows]
+
+    def next(self, token_B: Tensor) -> Tensor:
+        """The logits after one token more, (B, V)."""
+        self.position_B = self.position_B + 1
+        self.mask_BL = torch.cat([self.mask_BL, self.mask_BL.new_ones(len(token_B), 1)], 1)
+        mask = self.mask_BL
+        if self.plain:
+            mask = mask[:, None, None, :]
+        with self._attending() as more:
+            out = self.model(
+                input_ids=token_B[:, None],
+                attention_mask=self._added(mask)
+                if self.prefix
+                else mask
+                if self.plain
+                else mask.long(),
+                position_ids=self.position_B[:, None],
+                past_key_values=self.cache,
+                use_cache=True,
+                **more,
+            )
+        logits_BV: Tensor = out.logits[:, -1]
+        return logits_BV
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with ``rows`` of the batch only."""
+        _take(self.cache, rows)
+        self.position_B, self.mask_BL = self.position_B[rows], self.mask_BL[rows]
+
+    @contextmanager
+    def _attending(self) -> Iterator[dict[str, Any]]:
+        if self.prefix:
+            with attending(self.model):
+                yield {"prefix": self.prefix}
+        else:
+            yield {}
+
+    def _added(self, mask: Tensor) -> Tensor:
+        """A mask as numbers that are added to scores."""
+        zeros = torch.zeros(mask.shape, dtype=self.model.dtype, device=mask.device)
+        return zeros.masked_fill_(~mask, -torch.inf)
+
+
+def _causal(real_UP: Tensor) -> Tensor:
+    """(U, 1, P, P): what each token may look at, which is at least itself, padding or not."""
+    P = real_UP.shape[1]
+    past_PP = torch.ones(P, P, dtype=torch.bool, device=real_UP.device).tril()
+    self_PP = torch.eye(P, dtype=torch.bool, device=real_UP.device)
+    return ((past_PP & real_UP[:, None, :]) | self_PP)[:, None]
+
+
 @torch.inference_mode()
 def _batch(
     model: Any,
@@ -182,40 +294,8 @@ def _batch(
     device = model.device
     steps = uniform_BT.shape[1]
     uniform_BT = uniform_BT.to(device) if device.type != "mps" else uniform_BT.float().to(device)
-    unique: dict[tuple[int, ...], int] = {}
-    which = torch.tensor([unique.setdefault(tuple(p), len(unique)) for p in prompts], device=device)
-    longest = max(map(len, unique))
-
-    # Sliding windows and recurrent layers need the library's own cache and masks.
-    plain = full_attention(model.config)
-    # What all begin with is read once; padding comes between it and the rest of each prompt.
-    shared = _common(list(unique)) if plain and len(unique) > 1 else 0
-    ids_UP = torch.full((len(unique), longest), pad)
-    real_UP = torch.zeros((len(unique), longest), dtype=torch.bool)
-    for row, prompt in enumerate(unique):
-        start = longest - len(prompt) + shared
-        ids_UP[row, :shared], ids_UP[row, start:] = _tensors(prompt, shared)
-        real_UP[row, :shared] = real_UP[row, start:] = True
-    ids_UP, real_UP = ids_UP.to(device), real_UP.to(device)
-    layers = functools.partial(_Buffer, longest + steps)
-    cache = Cache(layer_class_to_replicate=layers) if plain else DynamicCache(config=model.config)
-    if shared:
-        read_to_last(model, input_ids=ids_UP[:1, :shared], past_key_values=cache, use_cache=True)
-        _take(cache, torch.zeros(len(unique), dtype=torch.long, device=device))
-    out = read_to_last(
-        model,
-        input_ids=ids_UP[:, shared:],
-        attention_mask=real_UP.long(),
-        position_ids=(real_UP.cumsum(1) - 1).clamp(min=0)[:, shared:],
-        past_key_values=cache,
-        use_cache=True,
-    )
-    _take(cache, which)
-    logits_BV = out.logits[:, -1][which]
-    position_B = real_UP.sum(1)[which]
-    mask_BL = torch.ones(len(prompts), longest + steps, dtype=torch.bool, device=device)
-    mask_BL[:, :longest] = real_UP[which]
-
+    read = _Reading(model, prompts, steps, pad)
+    logits_BV = read.logits_BV
     tokens_BT = torch.full((len(prompts), steps), pad, device=device)
     logp_B = torch.zeros(len(prompts), dtype=torch.float64, device=device)
     length_B = torch.full((len(prompts),), steps, device=device)
@@ -238,19 +318,11 @@ def _batch(
             if len(keep) == 0:
                 break
             if len(keep) < _COMPACT_BELOW * len(live) or len(keep) < 8:
-                _take(cache, keep)
+                read.keep(keep)
                 live, token = live[keep], token[keep]
         if t + 1 == steps:
             break
-        mask = mask_BL[live, : longest + t + 1]
-        out = model(
-            input_ids=token[:, None],
-            attention_mask=mask[:, None, None, :] if plain else mask.long(),
-            position_ids=(position_B[live] + t)[:, None],
-            past_key_values=cache,
-            use_cache=True,
-        )
-        logits_BV = out.logits[:, -1]
+        logits_BV = read.next(token)
     tokens, lengths = tokens_BT.tolist(), length_B.tolist()
     return [
         Sampled(
