@@ -318,7 +318,7 @@ class PIT:
     rl_rate: float = 1e-5
     stages: int = 2
     iterations: int = 2
-    rollouts: int = 64
+    rollouts: int = 32
     kl_coef: float = 0.05
 
     def loop(self, parts: Parts) -> Loop:
