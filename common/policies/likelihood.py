@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from common.errors import UserError
-from common.policies.packing import read_to_last, response_logits
+from common.policies.packing import bare, next_logits, packable, response_logits
 from common.stages import Progress
 
 _LOGITS_AT_ONCE = 2**27  # 0.5 GB of float32: bounds a batch
@@ -107,23 +107,17 @@ def next_tokens(
 
     ``(prompts, tokens)``, from one reading of each different prompt.
     """
-    unique = sorted({tuple(prompt) for prompt in prompts}, key=len, reverse=True)
+    # What neighbours in a packed row begin with in common is read once; a rectangle has the longest
+    # first, so that memory runs out at once or not at all.
+    unique = sorted({tuple(prompt) for prompt in prompts})
+    if not packable(bare(model)):
+        unique.sort(key=len, reverse=True)
     found: dict[tuple[int, ...], Any] = {}
     training = model.training
     model.eval()
     for start in range(0, len(unique), batch_size):
         batch = unique[start : start + batch_size]
-        longest = len(batch[0])
-        # Padding goes before, so that the last position is each prompt's last token.
-        ids_BT = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in batch])
-        mask_BT = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in batch])
-        logits_BV = read_to_last(
-            model,
-            input_ids=ids_BT.to(model.device),
-            attention_mask=mask_BT.to(model.device),
-            position_ids=(mask_BT.cumsum(1) - 1).clamp(min=0).to(model.device),
-            use_cache=False,
-        ).logits[:, -1]
+        logits_BV = next_logits(model, batch, pad)
         logp_BV = logits_BV.float().log_softmax(-1)[:, list(tokens)]
         found.update(zip(batch, logp_BV.double().cpu().numpy(), strict=True))
         if progress is not None:

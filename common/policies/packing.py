@@ -195,6 +195,33 @@ def read_to_last(model: Any, **inputs: Any) -> Any:
         hook.remove()
 
 
+def next_logits(model: Any, sequences: Sequence[Sequence[int]], pad: int) -> Tensor:
+    """(B, V): what ``model`` makes of the token after each of ``sequences``."""
+    longest, device = max(map(len, sequences)), model.device
+    packed = packable(bare(model))
+    # In a rectangle padding goes before, so that the last position is each sequence's last token.
+    filled = [[pad] * (longest - len(ids)) for ids in sequences]
+    pairs = list(zip(sequences, filled, strict=True))
+    ids_BT = torch.tensor([[*ids, *more] if packed else [*more, *ids] for ids, more in pairs])
+    ids_BT = ids_BT.to(device)
+    lengths_B = torch.tensor([len(ids) for ids in sequences], device=device)
+    places_T = torch.arange(longest, device=device)
+    if packed:
+        row = row_of(ids_BT, places_T < lengths_B[:, None])
+        with reading_packed(bare(model), row.at.gather(1, lengths_B[:, None] - 1)[:, 0]):
+            logits_BV: Tensor = model(**row.inputs(), use_cache=False).logits[0]
+        return logits_BV
+    real_BT = places_T >= longest - lengths_B[:, None]
+    logits_BV = read_to_last(
+        model,
+        input_ids=ids_BT,
+        attention_mask=real_BT.long(),
+        position_ids=(real_BT.cumsum(1) - 1).clamp(min=0),
+        use_cache=False,
+    ).logits[:, -1]
+    return logits_BV
+
+
 def last_scores(model: Any, ids_BT: Tensor, real_BT: Tensor) -> Tensor:
     """What ``model``, a sequence classifier of one label, gives each sequence: (B, 1).
 

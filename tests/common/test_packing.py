@@ -203,3 +203,17 @@ def test_reading_to_the_last_position_multiplies_once(adapter: bool) -> None:
     assert seen == [True] and not head._forward_pre_hooks
     assert last.shape[1] == 1
     torch.testing.assert_close(last[:, 0], whole[:, -1])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_next_logits_are_those_of_each_sequence_alone(
+    monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    one = model().eval()
+    sequences = [[3, 5, 6], [3], [3, 5, 6, 4, 7], [3, 5, 9], [3, 5]]
+    if not packed:
+        monkeypatch.setattr(packing, "packable", lambda _: False)
+    with torch.inference_mode():
+        found = packing.next_logits(one, sequences, pad=0)
+        for row, ids in zip(found, sequences, strict=True):
+            torch.testing.assert_close(row, one(torch.tensor([ids])).logits[0, -1])
