@@ -17,18 +17,16 @@ Three things ``transformers.generate`` does not give together:
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from common.policies.packing import bare, full_attention, packable, read_to_last
-from common.policies.shared_prefix import Prefix, attending
+from common.policies.packing import bare, packable
+from common.policies.reading import Reading, same_start
 from common.stages import Progress
 
 Steer = Callable[[Sequence[int], Tensor, Tensor], Tensor]
@@ -56,48 +54,6 @@ class Sampled:
     logprob_sum: float
     tokens: int
     finished: bool
-
-
-class _Buffer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values of one layer in a buffer of the final length; ``keys`` is the filled view."""
-
-    def __init__(self, capacity: int = 0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.capacity = capacity
-        self.store: tuple[Tensor, Tensor] | None = None
-
-    def update(
-        self,
-        key_states: Tensor,
-        value_states: Tensor,
-        *args: Any,  # noqa: ARG002
-        **kwargs: Any,  # noqa: ARG002
-    ) -> tuple[Tensor, Tensor]:
-        if self.store is None:
-            if not self.is_initialized:
-                self.lazy_initialization(key_states, value_states)
-            self.keys, self.values = key_states, value_states
-            return self.keys, self.values
-        start = self.get_seq_length()
-        end = start + key_states.shape[-2]
-        keys, values = self.store
-        keys[:, :, start:end] = key_states
-        values[:, :, start:end] = value_states
-        self.keys, self.values = keys[:, :, :end], values[:, :, :end]
-        return self.keys, self.values
-
-    def take(self, rows: Tensor) -> None:
-        """Keep (or repeat) ``rows`` of the batch, in a buffer of the full capacity."""
-        filled = self.get_seq_length()
-        held = []
-        for states in (self.keys, self.values):
-            assert states is not None  # a prompt was read
-            _, h, _, d = states.shape
-            store = states.new_empty(len(rows), h, self.capacity, d)
-            store[:, :, :filled] = states[rows]
-            held.append(store)
-        self.store = (held[0], held[1])
-        self.keys, self.values = held[0][:, :, :filled], held[1][:, :, :filled]
 
 
 def sample(
@@ -130,29 +86,52 @@ def sample(
         raise ValueError("a prompt has no tokens")
     if max_new_tokens < 1 or temperature < 0 or top_k < 0 or not 0 < top_p <= 1:
         raise ValueError("max_new_tokens >= 1, temperature >= 0, top_k >= 0, 0 < top_p <= 1")
-    # The longest first: memory runs out at once or not at all.
-    rows = sorted(range(len(seeds)), key=lambda row: (-len(prompts[row // n]), row))
-    result: list[Sampled | None] = [None] * len(rows)
+    result: list[Sampled | None] = [None] * len(seeds)
+    done = 0
     draw = functools.partial(_draw, temperature=temperature, top_k=top_k, top_p=top_p, steer=steer)
     training = model.training
     model.eval()
     try:
-        for start in range(0, len(rows), batch_size):
-            batch = rows[start : start + batch_size]
+        for batch in batches([prompts[row // n] for row in range(len(seeds))], batch_size,
+                             packable(bare(model))):  # fmt: skip
             texts = [prompts[row // n] for row in batch]
             uniform = np.stack(
                 [np.random.Generator(np.random.Philox(seeds[row])).random(max_new_tokens)
                  for row in batch]
             )  # fmt: skip
-            drawn = _batch(model, texts, batch, torch.from_numpy(uniform), eos, pad, draw, stop)
-            for row, one in zip(batch, drawn, strict=True):
+            made = _batch(model, texts, batch, torch.from_numpy(uniform), eos, pad, draw, stop)
+            for row, one in zip(batch, made, strict=True):
                 result[row] = one
+            done += len(batch)
             if progress is not None:
-                progress(min(start + batch_size, len(rows)), len(rows), "samples")
+                progress(done, len(seeds), "samples")
     finally:
         model.train(training)
-    done = [one for one in result if one is not None]
-    return [done[i : i + n] for i in range(0, len(done), n)] if n else [[] for _ in prompts]
+    drawn = [one for one in result if one is not None]
+    return [drawn[i : i + n] for i in range(0, len(drawn), n)] if n else [[] for _ in prompts]
+
+
+def batches(prompts: Sequence[Sequence[int]], size: int, apart: bool) -> list[list[int]]:
+    """The rows of each batch, of at most ``size``.
+
+    Where what a batch begins with is read ``apart`` and once, those that begin alike come together,
+    and a batch that is a quarter full ends where it would lose more than half of its beginning.
+    Elsewhere the longest come first: memory runs out at once or not at all.
+    """
+    if not apart:
+        rows = sorted(range(len(prompts)), key=lambda row: (-len(prompts[row]), row))
+        return [rows[i : i + size] for i in range(0, len(rows), size)]
+    found: list[list[int]] = []
+    shared = 0
+    for row in sorted(range(len(prompts)), key=lambda row: (tuple(prompts[row]), row)):
+        now = found[-1] if found else []
+        left = min(shared, same_start(prompts[now[0]], prompts[row])) if now else 0
+        if not now or len(now) == size or (4 * len(now) >= size and 2 * left < shared):
+            found.append([])
+            left = len(prompts[row])
+        found[-1].append(row)
+        shared = left
+    return found
 
 
 def forced_scores(steer: Steer, tokens_BT: Tensor, logits_BTV: Tensor) -> Tensor:
@@ -171,115 +150,6 @@ def forced_scores(steer: Steer, tokens_BT: Tensor, logits_BTV: Tensor) -> Tensor
     return torch.stack([steer(rows, tokens_BT[:, :t], logits_BTV[:, t]) for t in steps], dim=1)
 
 
-class _Reading:
-    """A model that has read ``prompts``, and reads up to ``steps`` tokens more of each.
-
-    ``logits_BV`` are those after the prompts. What all prompts begin with is read once, and where
-    the model can attend to it apart, its keys and values stay one copy. In the rest of each prompt
-    padding comes first.
-    """
-
-    def __init__(self, model: Any, prompts: list[Sequence[int]], steps: int, pad: int) -> None:
-        self.model, device = model, model.device
-        unique: dict[tuple[int, ...], int] = {}
-        which = [unique.setdefault(tuple(p), len(unique)) for p in prompts]
-        # Sliding windows and recurrent layers need the library's own cache and masks.
-        self.plain = full_attention(model.config)
-        apart = len(prompts) > 1 and packable(bare(model))
-        shared = _common(list(unique)) if apart or (self.plain and len(unique) > 1) else 0
-        self.prefix: Prefix = ()
-        longest = max(map(len, unique))
-        if shared and apart:
-            first = torch.tensor([list(prompts[0][:shared])], device=device)
-            held = DynamicCache(config=model.config)
-            read_to_last(model, input_ids=first, past_key_values=held, use_cache=True)
-            self.prefix = [(layer.keys, layer.values) for layer in held.layers]
-        before = shared if self.prefix else 0  # what is in no mask, and not in the cache
-        ids_UP = torch.full((len(unique), longest), pad)
-        real_UP = torch.zeros((len(unique), longest), dtype=torch.bool)
-        for row, prompt in enumerate(unique):
-            start = longest - len(prompt) + shared
-            ids_UP[row, :shared], ids_UP[row, start:] = _tensors(prompt, shared)
-            real_UP[row, :shared] = real_UP[row, start:] = True
-        ids_UP, real_UP = ids_UP.to(device), real_UP.to(device)
-        layers = functools.partial(_Buffer, longest - before + steps)
-        self.cache = (
-            Cache(layer_class_to_replicate=layers)
-            if self.plain
-            else DynamicCache(config=model.config)
-        )
-        if shared and not self.prefix:
-            ids = ids_UP[:1, :shared]
-            read_to_last(model, input_ids=ids, past_key_values=self.cache, use_cache=True)
-            _take(self.cache, torch.zeros(len(unique), dtype=torch.long, device=device))
-        position_UP = (real_UP.cumsum(1) - 1).clamp(min=0)[:, shared:]
-        real_UP = real_UP[:, before:]
-        with self._attending() as more:
-            out = read_to_last(
-                model,
-                input_ids=ids_UP[:, shared:],
-                attention_mask=self._added(_causal(real_UP)) if self.prefix else real_UP.long(),
-                position_ids=position_UP,
-                past_key_values=self.cache,
-                use_cache=True,
-                **more,
-            )
-        rows = torch.tensor(which, device=device)
-        _take(self.cache, rows)
-        self.logits_BV = out.logits[:, -1][rows]
-        self.position_B = position_UP[rows, -1]
-        self.mask_BL = real_UP[rows]
-
-    def next(self, token_B: Tensor) -> Tensor:
-        """The logits after one token more, (B, V)."""
-        self.position_B = self.position_B + 1
-        self.mask_BL = torch.cat([self.mask_BL, self.mask_BL.new_ones(len(token_B), 1)], 1)
-        mask = self.mask_BL
-        if self.plain:
-            mask = mask[:, None, None, :]
-        with self._attending() as more:
-            out = self.model(
-                input_ids=token_B[:, None],
-                attention_mask=self._added(mask)
-                if self.prefix
-                else mask
-                if self.plain
-                else mask.long(),
-                position_ids=self.position_B[:, None],
-                past_key_values=self.cache,
-                use_cache=True,
-                **more,
-            )
-        logits_BV: Tensor = out.logits[:, -1]
-        return logits_BV
-
-    def keep(self, rows: Tensor) -> None:
-        """Go on with ``rows`` of the batch only."""
-        _take(self.cache, rows)
-        self.position_B, self.mask_BL = self.position_B[rows], self.mask_BL[rows]
-
-    @contextmanager
-    def _attending(self) -> Iterator[dict[str, Any]]:
-        if self.prefix:
-            with attending(self.model):
-                yield {"prefix": self.prefix}
-        else:
-            yield {}
-
-    def _added(self, mask: Tensor) -> Tensor:
-        """A mask as numbers that are added to scores."""
-        zeros = torch.zeros(mask.shape, dtype=self.model.dtype, device=mask.device)
-        return zeros.masked_fill_(~mask, -torch.inf)
-
-
-def _causal(real_UP: Tensor) -> Tensor:
-    """(U, 1, P, P): what each token may look at, which is at least itself, padding or not."""
-    P = real_UP.shape[1]
-    past_PP = torch.ones(P, P, dtype=torch.bool, device=real_UP.device).tril()
-    self_PP = torch.eye(P, dtype=torch.bool, device=real_UP.device)
-    return ((past_PP & real_UP[:, None, :]) | self_PP)[:, None]
-
-
 @torch.inference_mode()
 def _batch(
     model: Any,
@@ -294,7 +164,7 @@ def _batch(
     device = model.device
     steps = uniform_BT.shape[1]
     uniform_BT = uniform_BT.to(device) if device.type != "mps" else uniform_BT.float().to(device)
-    read = _Reading(model, prompts, steps, pad)
+    read = Reading(model, prompts, steps, pad)
     logits_BV = read.logits_BV
     tokens_BT = torch.full((len(prompts), steps), pad, device=device)
     logp_B = torch.zeros(len(prompts), dtype=torch.float64, device=device)
@@ -373,24 +243,3 @@ def _draw(
         token_B = pick_B if order is None else order.gather(1, pick_B[:, None]).squeeze(1)
     chosen_B = logits_BV.gather(1, token_B[:, None]).squeeze(1)
     return token_B, chosen_B - logits_BV.logsumexp(-1)
-
-
-def _common(prompts: Sequence[tuple[int, ...]]) -> int:
-    """How many tokens all prompts begin with, of which none may be a whole prompt."""
-    first, last = min(prompts), max(prompts)  # what these two share all others do
-    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
-    least = min(map(len, prompts)) - 1
-    return least if same is None else min(same, least)
-
-
-def _tensors(prompt: Sequence[int], at: int) -> tuple[Tensor, Tensor]:
-    whole = torch.tensor(prompt)
-    return whole[:at], whole[at:]
-
-
-def _take(cache: Any, rows: Tensor) -> None:
-    for layer in cache.layers:
-        if isinstance(layer, _Buffer):
-            layer.take(rows)
-        else:
-            layer.reorder_cache(rows)

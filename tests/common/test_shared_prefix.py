@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaForCausalLM
 
-from common.policies import sampling
+from common.policies import reading, sampling
 from common.policies.shared_prefix import attending, attention
 from tests.common.tiny import tiny_config
 
@@ -69,11 +69,11 @@ def test_samples_are_those_of_rows_that_hold_it_all(
         reached.append(1)
         return attending(one)
 
-    monkeypatch.setattr(sampling, "attending", counted)
+    monkeypatch.setattr(reading, "attending", counted)
     apart = draw(model, prompts, n)
     assert reached
     reached.clear()
-    monkeypatch.setattr(sampling, "packable", lambda _: False)
+    monkeypatch.setattr(reading, "packable", lambda _: False)
     whole = draw(model, prompts, n)
     assert not reached
     for ours, theirs in zip(apart, whole, strict=True):
@@ -81,3 +81,25 @@ def test_samples_are_those_of_rows_that_hold_it_all(
             assert a.ids == b.ids
             assert a.logprob_sum == pytest.approx(b.logprob_sum, abs=1e-4)
     assert config._attn_implementation != "shared_prefix"
+
+
+PROMPTS = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_size=1, max_size=40)
+
+
+@given(PROMPTS, st.integers(1, 12), st.booleans())
+def test_every_row_is_in_one_batch(prompts: list[list[int]], size: int, apart: bool) -> None:
+    found = sampling.batches(prompts, size, apart)
+    assert sorted(row for batch in found for row in batch) == list(range(len(prompts)))
+    assert all(1 <= len(batch) <= size for batch in found)
+    # No more small ones than four for each that there would have to be.
+    assert len(found) <= 4 * -(-len(prompts) // size) + 1
+
+
+def test_rows_that_begin_alike_come_together() -> None:
+    heads = [[head] * 20 for head in (3, 1, 2)]
+    prompts = [[*heads[i % 3], i] for i in range(30)]
+    for batch in sampling.batches(prompts, 16, apart=True):
+        assert len(batch) == 10 and len({prompts[row][0] for row in batch}) == 1
+    # What all have in common is enough.
+    near = [[*heads[0], *[i % 3] * 5, i] for i in range(32)]
+    assert [len(batch) for batch in sampling.batches(near, 16, apart=True)] == [16, 16]
