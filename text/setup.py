@@ -158,16 +158,15 @@ def judge_of(config: ImproveConfig, asked: Sequence[Task]) -> Judge:
     """
     from text import evaluator
 
-    if evaluator.unanswered(asked):
-        if not config.evaluator:
-            raise UserError(
-                f"{config.task} has tasks without a reference answer",
-                "give --evaluator MODEL, another model that gives points to answers",
-            )
-        return evaluator.lessons_judge(config.method, config.settings)
+    bare = evaluator.unanswered(asked)
+    if bare and not config.evaluator:
+        raise UserError(
+            f"{config.task} has tasks without a reference answer",
+            "give --evaluator MODEL, another model that gives points to answers",
+        )
     kind, _, where = config.judge.partition(":")
     if config.judge == "answers":
-        return AnswerJudge()
+        return evaluator.lessons_judge(config.method, config.settings) if bare else AnswerJudge()
     if kind != "answer-selection" or not where:
         raise unknown("judge", config.judge, ("answers", "answer-selection:FOLDER"))
     if config.method != "vanilla":

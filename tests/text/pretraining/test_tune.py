@@ -252,7 +252,7 @@ def test_lessons_come_from_the_ranker(place: Path) -> None:
         ("answer-selection:x", "vanilla", "no fine-tuned encoder"),
     ):
         with pytest.raises(UserError, match=match):
-            judge_of(ImproveConfig(judge=judge, method=method))
+            judge_of(ImproveConfig(judge=judge, method=method), [])
     assert "judge" not in stored(ImproveConfig())  # runs keep the names they had
 
 
