@@ -32,7 +32,7 @@ from text.counseling.stages import BestOverWorst, Feedbacks
 from text.counseling.tasks import asking, reference
 from text.setup import load_policy
 
-SIZES = ["train=100", "dev=12", "test=12", "batch_size=4", "max_new_tokens=70",
+SIZES = ["train=100", "dev=12", "test=12", "batch_size=4", "tokens=70",
          "temperature=0.4"]  # fmt: skip
 SFT = [*SIZES, "learning_rate=5e-3", "epochs=10"]
 DPO = [*SIZES, "samples=4", "measured=2", "beta=0.5", "nll_weight=0", "reference=start",

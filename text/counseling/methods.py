@@ -54,7 +54,7 @@ class Verdicts(Protocol):
     def appropriate(self, contexts: Sequence[str]) -> list[float]: ...
 
 
-def _prepared(parts: Parts) -> tuple[list[Task], Advisors]:
+def _prepared(parts: Parts, tokens: int) -> tuple[list[Task], Advisors]:
     """The tasks with the prompts that feedback is asked by, and how the policy is asked.
 
     Raises:
@@ -73,7 +73,7 @@ def _prepared(parts: Parts) -> tuple[list[Task], Advisors]:
             policy,
             temperature=config.temperature,
             top_p=config.top_p,
-            max_new_tokens=config.max_new_tokens,
+            max_new_tokens=tokens,
             progress=ctx.progress,
         )
 
@@ -82,12 +82,16 @@ def _prepared(parts: Parts) -> tuple[list[Task], Advisors]:
 
 @dataclass(frozen=True)
 class FeedbackSFT:
-    """Experts' feedback, imitated; with ``augment`` their alternatives as good responses too."""
+    """Experts' feedback, imitated; with ``augment`` their alternatives as good responses too.
+
+    A feedback has at most ``tokens``, whatever answers of other tasks have.
+    """
 
     augment: bool = True
+    tokens: int = 256
 
     def loop(self, parts: Parts) -> Loop:
-        asked, advisor = _prepared(parts)
+        asked, advisor = _prepared(parts, self.tokens)
         taught = demonstrations(
             [task for task in asked if task.split == "train"], parts.policy.chat, self.augment
         )
@@ -116,16 +120,17 @@ class FeedbackDPO:
     """Best over worst feedback by the self-score.
 
     ``lessons``: pairs, or the paper's ablations best and all. ``judge``: embeddings, or a model or
-    run whose verdict stands beside the self-score.
+    run whose verdict stands beside the self-score. ``tokens`` as of :class:`FeedbackSFT`.
     """
 
     lessons: str = "pairs"
     judge: str = "embeddings"
+    tokens: int = 256
 
     def loop(self, parts: Parts) -> Loop:
         if self.lessons not in ("pairs", "best", "all"):
             raise UserError(f"no lessons {self.lessons!r}", "use pairs, best or all")
-        asked, advisor = _prepared(parts)
+        asked, advisor = _prepared(parts, self.tokens)
         policy = parts.policy
 
         def by_start(said: Sequence[str], ctx: Context) -> list[float]:
