@@ -18,7 +18,7 @@ than one number does, and nothing is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -86,18 +86,12 @@ class Unchecked:
 class Likely:
     """Judge: ``points``, 0 to 5, that a model expects of each answer.
 
-    ``load`` is called when there is first something to judge.
+    ``policy`` reads its chat template if it has one.
     """
 
-    def __init__(self, load: Callable[[], HFPolicy]) -> None:
-        self._load = load
-
-    @cached_property
-    def policy(self) -> HFPolicy:
-        """The model, which reads its chat template if it has one."""
-        policy = self._load()
+    def __init__(self, policy: HFPolicy) -> None:
+        self.policy = policy
         policy.chat = bool(policy.tokenizer.chat_template)
-        return policy
 
     def judge(
         self, tasks: Mapping[str, Task], candidates: Sequence[Candidate], ctx: Context
@@ -112,7 +106,7 @@ class Likely:
         return [{"points": float(p)} for p in p_CK @ np.arange(POINTS + 1)]
 
 
-class _Opinion(BaseModel):
+class Opinion(BaseModel):
     reasons: str = ""
     points: int = Field(ge=0, le=POINTS)
 
@@ -137,7 +131,7 @@ class Served:
         def one(c: Candidate) -> dict[str, float]:
             nonlocal done
             asked = {"role": "user", "content": asking(tasks[c.task], c, _JSON)}
-            said = self._policy.ask([asked], _Opinion, temperature=0.0)
+            said = self._policy.ask([asked], Opinion, temperature=0.0)
             done += 1
             ctx.progress(done, len(candidates), "answers evaluated")
             return {"points": float(said.points)}
@@ -146,8 +140,10 @@ class Served:
 
 
 def checked(name: str, url: str, model: str) -> None:
-    """Raises:
-    UserError: the evaluator is the model itself, or an address is missing or left over.
+    """Refuse what cannot evaluate, before anything is sampled.
+
+    Raises:
+        UserError: the evaluator is the model itself, or an address is missing or left over.
     """
     if name == model:
         raise UserError(

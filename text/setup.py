@@ -21,7 +21,7 @@ from common.records import Task
 from common.settings import override
 from common.stages import Judge, Measure, Proposer
 from common.store import Run, Store
-from text import tasks
+from text import evaluator, tasks
 from text.answers import AnswerJudge
 from text.improve import Accuracy, ImproveConfig, Parts, Solve, sampler
 from text.methods import method, settings_of
@@ -115,6 +115,10 @@ def parts(config: ImproveConfig, memo: Memo | None = None, policy: HFPolicy | No
 
     The policy is the configuration's model, unless there is one already.
     """
+    if config.evaluator or config.evaluator_url:
+        evaluator.checked(config.evaluator, config.evaluator_url, config.model)
+    asked = questions(config)  # a mistyped task before a model is loaded
+    judge = judge_of(config, asked)
     sample = sampler(config)
     propose: Proposer = Solve(sample)
     measured = replace(sample, n=config.measured)
@@ -125,8 +129,6 @@ def parts(config: ImproveConfig, memo: Memo | None = None, policy: HFPolicy | No
         propose = memo.propose(propose, asdict(sample), draws)
         by = [config.evaluator, config.evaluator_url] if config.evaluator else []
         measure = memo.measure(measure, asdict(measured), draws, *by)
-    asked = questions(config)  # a mistyped task before a model is loaded
-    judge = judge_of(config, asked)
     policy = policy or load_policy(
         config.model, config.chat, config.sampling, config.base_url, config.restart
     )
@@ -137,17 +139,14 @@ def examiner_of(config: ImproveConfig) -> Judge:
     """What dev and test are measured by: references, or the evaluator.
 
     Raises:
-        UserError: the evaluator is the model itself, or has no address.
+        UserError: there is no such model.
     """
     if not (config.evaluator or config.evaluator_url):
         return AnswerJudge()
-    from text import evaluator
-
     name = config.evaluator
-    evaluator.checked(name, config.evaluator_url, config.model)
     if name.startswith(evaluator.SERVED):
         return evaluator.Served(name.removeprefix(evaluator.SERVED), config.evaluator_url)
-    return evaluator.Likely(lambda: load_policy(name))
+    return evaluator.Likely(load_policy(name))
 
 
 def judge_of(config: ImproveConfig, asked: Sequence[Task]) -> Judge:
@@ -156,8 +155,6 @@ def judge_of(config: ImproveConfig, asked: Sequence[Task]) -> Judge:
     Raises:
         UserError: there is no such judge, or the method needs to know what is right.
     """
-    from text import evaluator
-
     bare = evaluator.unanswered(asked)
     if bare and not config.evaluator:
         raise UserError(

@@ -37,7 +37,7 @@ def test_likely_points_are_the_mean_by_the_digits_probabilities(tmp_path: Path, 
     policy = HFPolicy.load(checkpoint(tmp_path / "model", more="012345"))
     if chat:
         policy.tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %} so"
-    scores = Likely(lambda: policy).judge(TASKS, ANSWERS, context(tmp_path))
+    scores = Likely(policy).judge(TASKS, ANSWERS, context(tmp_path))
     digits = [[policy.tokenizer.convert_tokens_to_ids(str(k))] for k in range(6)]
     for scored, answer in zip(scores, ANSWERS, strict=True):
         asked = asking(TASKS["t"], answer, CHAT if chat else BASE)
@@ -46,7 +46,7 @@ def test_likely_points_are_the_mean_by_the_digits_probabilities(tmp_path: Path, 
         p = np.exp(teacher_forced(policy.model, [ids] * 6, digits, 0).sums)
         assert scored["points"] == pytest.approx(float(p / p.sum() @ np.arange(6)), abs=1e-3)
     assert scores[0] != scores[1]
-    assert Likely(lambda: policy).judge(TASKS, [], context(tmp_path)) == []
+    assert Likely(policy).judge(TASKS, [], context(tmp_path)) == []
 
 
 def test_a_served_evaluator_is_asked_again_until_its_points_fit(
@@ -59,7 +59,7 @@ def test_a_served_evaluator_is_asked_again_until_its_points_fit(
     }
     judge = Served("big", server.url)
     assert judge.judge(TASKS, ANSWERS[:1], context(tmp_path)) == [{"points": 4.0}]
-    with pytest.raises(ServedError, match="no valid _Opinion"):
+    with pytest.raises(ServedError, match="no valid Opinion"):
         judge.judge(TASKS, ANSWERS[1:], context(tmp_path))
     assert [body["model"] for body in server.seen] == ["big"] * 4
 
@@ -115,6 +115,10 @@ def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (("--evaluator", "m"), "vanilla learns from right and wrong"),
         (("--evaluator", "m", "--method", "pit"), "pit learns from right and wrong"),
         (("--evaluator", str(tmp_path / "model")), "would evaluate itself"),
+        (
+            ("--evaluator", "no/such", "--method", "sharpening-sft"),
+            "cannot load the language model",
+        ),
         (("--evaluator", "served:m"), "no address of 'served:m'"),
         (("--evaluator-url", "http://127.0.0.1:9/v1"), "the address of no evaluator"),
     ):
