@@ -39,6 +39,8 @@ Stop = Callable[[Sequence[int]], bool]
 """Whether a completion with these tokens has come to its end, as by a text that nothing follows."""
 
 _COMPACT_BELOW = 0.85  # copying the cache costs about as much as a few steps: not for every row
+NUCLEUS = 4096
+"""Tokens looked through for a nucleus (``top_p``) before the whole vocabulary is sorted."""
 
 
 @dataclass(frozen=True)
@@ -226,13 +228,13 @@ def _draw(
     if temperature == 0:
         token_B = scores_BV.argmax(-1)
     else:
-        scores_BV = scores_BV / temperature
-        order = None
+        scores_BV, order = scores_BV / temperature, None
         if 0 < top_k < scores_BV.shape[-1]:
             scores_BV, order = scores_BV.topk(top_k, dim=-1)
-        elif top_p < 1:
-            scores_BV, order = scores_BV.sort(dim=-1, descending=True)
-        p_BV = scores_BV.softmax(-1, dtype=torch.float32).to(uniform_B.dtype)
+        p_BV = scores_BV.softmax(-1, dtype=torch.float32)
+        if top_p < 1 and order is None:
+            p_BV, order = _likeliest(p_BV, top_p)
+        p_BV = p_BV.to(uniform_B.dtype)
         cdf_BV = p_BV.cumsum(-1)
         if top_p < 1:
             # Keep a token while the mass before it is below top_p: never fewer than one.
@@ -243,3 +245,15 @@ def _draw(
         token_B = pick_B if order is None else order.gather(1, pick_B[:, None]).squeeze(1)
     chosen_B = logits_BV.gather(1, token_B[:, None]).squeeze(1)
     return token_B, chosen_B - logits_BV.logsumexp(-1)
+
+
+def _likeliest(p_BV: Tensor, mass: float) -> tuple[Tensor, Tensor]:
+    """The likeliest tokens of each row, likeliest first, (B, K), that hold ``mass``, and their ids.
+
+    Seldom is that more than a few of the vocabulary, and to sort all of it takes several times as
+    long as to find them.
+    """
+    few = p_BV.topk(min(NUCLEUS, p_BV.shape[-1]), dim=-1)
+    if bool((few.values.sum(-1) >= mass).all()):
+        return few.values, few.indices
+    return p_BV.sort(dim=-1, descending=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from common.policies import sampling
 from common.policies.sampling import Sampled, forced_scores, sample
 
 EOS, PAD, VOCAB = 1, 0, 24
@@ -144,6 +145,21 @@ def test_truncation_draws_only_from_the_kept_tokens(model: Any) -> None:
     nucleus = order[: int((p[order].cumsum(0) < 0.5).sum()) + 1]
     [kept] = draw(model, [prompt], n=300, max_new_tokens=1, top_p=0.5)
     assert {(o.ids or [EOS])[0] for o in kept} == set(nucleus.tolist())
+
+
+@pytest.mark.parametrize("top_p", [0.3, 0.95])
+def test_a_nucleus_is_found_without_sorting_the_vocabulary(
+    model: Any, monkeypatch: pytest.MonkeyPatch, top_p: float
+) -> None:
+    """Draws are the same where few tokens are looked through, enough of them or not."""
+    drawn = []
+    for few in (VOCAB, 8):
+        monkeypatch.setattr(sampling, "NUCLEUS", few)
+        drawn.append(draw(model, n=20, top_p=top_p))
+    assert drawn[0] == drawn[1]
+    p = torch.rand(3, VOCAB).softmax(-1)
+    assert sampling._likeliest(p, 0.05)[0].shape == (3, 8)
+    assert sampling._likeliest(p, 0.9)[0].shape == (3, VOCAB)
 
 
 def test_steering_bends_the_draw_and_not_the_logprob(model: Any) -> None:
