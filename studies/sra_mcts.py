@@ -11,8 +11,9 @@ test problems of TASK (code-basics, humaneval, ...) every arm samples TOKENS tok
   examples in the same way, and pass@10 is that of its codes.
 
 Hidden tests are run when an arm is done, and choose nothing. Work is kept in FOLDER a shard of
-problems at a time: the same command continues where it was stopped. The table is FOLDER/table.md,
-with the standard error over problems, and the paired difference of each arm from best-of-n.
+problems at a time, which all arms work on in turn: the same command continues where it was stopped.
+The table so far is FOLDER/table.md, with the standard error over problems, and the paired
+difference of each arm from best-of-n.
 """
 
 from __future__ import annotations
@@ -58,27 +59,22 @@ def stage(arm: str, tokens: int) -> Any:
     return SearchPlans(SAMPLE, Search(tokens=int(SHARE * tokens)), tokens)
 
 
-def drawn(arm: str, policy: Any, problems: Sequence[Task], tokens: int, folder: Path) -> list[Any]:
+def drawn(arm: str, policy: Any, shard: Sequence[Task], tokens: int, folder: Path) -> list[Any]:
     """A row a candidate: its task, tokens, and whether it passes public and hidden tests."""
     planned = arm != "direct"
-    asked = [planned_task(t, 3, False) if planned else prompted([t], 3)[0] for t in problems]
+    asked = [planned_task(t, 3, False) if planned else prompted([t], 3)[0] for t in shard]
     asked = [replace(task, reference=None) for task in asked]
-    rows: list[Any] = []
-    for start in range(0, len(problems), SHARD):
-        shard = asked[start : start + SHARD]
-        key = [policy.fingerprint(), arm, tokens, repr(SAMPLE), [t.prompt for t in shard]]
-        path = folder / "work" / f"{identity(key)}.json"
-        if not path.exists():
-            place = folder / "work" / identity(key)
-            place.mkdir(parents=True, exist_ok=True)
-            files = Files(folder / "artifacts")
-            ctx = Context(0, 0, files, Nothing(), progress(), place)
-            print(f"{arm}: problems {start + 1} to {start + len(shard)}", file=sys.stderr)
-            made = stage(arm, tokens).propose(policy, shard, ctx)
-            path.with_suffix(".partial").write_text(json.dumps(tested(made, problems)))
-            path.with_suffix(".partial").replace(path)
-        rows += json.loads(path.read_text())
-    return rows
+    key = [policy.fingerprint(), arm, tokens, repr(SAMPLE), [t.prompt for t in asked]]
+    path = folder / "work" / f"{identity(key)}.json"
+    if not path.exists():
+        place = path.with_suffix("")
+        place.mkdir(parents=True, exist_ok=True)
+        files = Files(folder / "artifacts")
+        ctx = Context(0, 0, files, Nothing(), progress(), place)
+        made = stage(arm, tokens).propose(policy, asked, ctx)
+        path.with_suffix(".partial").write_text(json.dumps(tested(made, shard)))
+        path.with_suffix(".partial").replace(path)
+    return list(json.loads(path.read_text()))
 
 
 def tested(made: Sequence[Candidate], problems: Sequence[Task]) -> list[dict[str, Any]]:
@@ -109,7 +105,9 @@ def figures(arm: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Metric]:
                 found.setdefault(f"pass@{k}", {})[task] = at_k
         worth, liked = [float(row["correct"]) for row in own], [row["public"] for row in own]
         chosen = arm in ("best-of-n", "search")
-        found["answer"][task] = best_of_k(worth, liked, len(own)) if chosen else np.mean(worth)
+        found["answer"][task] = (
+            best_of_k(worth, liked, len(own)) if chosen else float(np.mean(worth))
+        )
     return {name: Metric.of(name, items) for name, items in found.items()}
 
 
@@ -125,21 +123,32 @@ def main(
     (folder / "work").mkdir(parents=True, exist_ok=True)
     policy = load_policy(model)
     found = tasks.load(task, 0, 0, 0, int(problems))
-    rows = {arm: drawn(arm, policy, found, int(tokens), folder) for arm in ARMS if arm != ARMS[2]}
-    rows["best-of-n"] = rows["direct"]
+    rows: dict[str, list[Any]] = {arm: [] for arm in ARMS}
+    for start in range(0, len(found), SHARD):
+        shard = found[start : start + SHARD]
+        for arm in ARMS:
+            if arm != "best-of-n":
+                print(f"{arm}: problems {start + 1} to {start + len(shard)}", file=sys.stderr)
+                rows[arm] += drawn(arm, policy, shard, int(tokens), folder)
+        rows["best-of-n"] = rows["direct"]
+        text = f"{task}, {model}, {tokens} tokens a problem\n\n{table(rows)}"
+        (folder / "table.md").write_text(text)
+    print(text)
+
+
+def table(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """The arms, a line each."""
     told = {arm: figures(arm, rows[arm]) for arm in ARMS}
     best = told["best-of-n"]["answer"].items
-    table = []
+    found = []
     for arm, metrics in told.items():
         change = paired_interval(best, metrics["answer"].items)
         shown = [f"{m.value:.3f} ± {m.se:.3f}" if (m := metrics.get(name)) else "-"
                  for name in ("pass@1", f"pass@{K}", "answer")]  # fmt: skip
         against = f"{change.mean:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
         cost = [f"{metrics[name].value:.0f}" for name in ("tokens", "samples")]
-        table.append((arm, len(best), *cost, *shown, against if arm != "best-of-n" else "-"))
-    text = f"{task}, {model}, {tokens} tokens a problem\n\n{lines(HEADINGS, table)}"
-    (folder / "table.md").write_text(text)
-    print(text)
+        found.append((arm, len(best), *cost, *shown, against if arm != "best-of-n" else "-"))
+    return lines(HEADINGS, found)
 
 
 if __name__ == "__main__":
