@@ -59,8 +59,8 @@ def grow(policy: Counted, problems: Sequence[Task], iterations: int) -> dict[str
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ctx = Context(0, 0, Files(folder), Nothing(), lambda *_: None, folder)
-        log = Log(folder / "steps.jsonl", "benchmark", search)
-        return SearchPlans(sample, search).grow(policy, problems, ctx, log)
+        with Log(folder / "steps.jsonl", "benchmark", search) as log:
+            return SearchPlans(sample, search).grow(policy, problems, ctx, log)
 
 
 def main(

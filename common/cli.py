@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
+import inspect
 import io
 import json
 import math
@@ -216,7 +217,9 @@ def parse(name: str, command: Command, words: list[str], out: Output) -> Any:
     import tyro
 
     heard, complaint = io.StringIO(), io.StringIO()
-    about = f"{command.help}\n\nExample:\n  {command.example}\n\nAlso: --json, for programs."
+    taught = inspect.getdoc(target) or ""  # what the command's class says of it, but for its title
+    parts = [command.help, taught.partition("\n\n")[2], f"Example:\n  {command.example}"]
+    about = "\n\n".join([*filter(None, parts), "Also: --json, for programs."])
     try:
         with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(complaint):
             return tyro.cli(target, args=words, prog=f"upspiral {name}", description=about)

@@ -101,8 +101,7 @@ def figures(arm: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Metric]:
         found["samples"][task] = len(own)
         if arm != "best-of-n":
             for k in (1, K):
-                at_k = pass_at_k(len(sampled), sum(sampled), min(k, len(sampled)))
-                found.setdefault(f"pass@{k}", {})[task] = at_k
+                found.setdefault(f"pass@{k}", {})[task] = pass_at_k(len(sampled), sum(sampled), k)
         worth, liked = [float(row["correct"]) for row in own], [row["public"] for row in own]
         chosen = arm in ("best-of-n", "search")
         found["answer"][task] = (

@@ -190,8 +190,8 @@ class SearchPlans:
         key = identity(
             policy.fingerprint(), asdict(self), ctx.seed, ctx.round, [asdict(t) for t in tasks]
         )
-        log = Log(ctx.workdir / "search.jsonl", key, self.search)
-        trees = self.grow(policy, tasks, ctx, log)
+        with Log(ctx.workdir / "search.jsonl", key, self.search) as log:
+            trees = self.grow(policy, tasks, ctx, log)
         kept = {name: ctx.artifacts.put(dumps(tree), ".json") for name, tree in trees.items()}
         made = self.code(policy, tasks, ctx, trees)
         return [replace(c, artifact=kept[c.task]) for c in made]

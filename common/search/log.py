@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from common.errors import UserError
 from common.search.tree import Search, Step, Tree
@@ -16,27 +17,52 @@ class Log:
     """A file with a line a step, so that a search which was killed loses the step in flight only.
 
     Its first line says what the search depends on (``key``) and its settings. A line that a crash
-    cut off is left out, and the next one takes its place.
+    cut off is left out, and the next one takes its place. Until :meth:`close`, or the end of the
+    process, nobody else can write to it; everybody can read it.
 
     Raises:
-        UserError: the file is of a search with another key, or is no log.
+        UserError: the file is of a search with another key, or is no log, or another search is
+            writing to it.
     """
 
     def __init__(self, path: Path, key: str, config: Search) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        data = path.read_bytes() if path.exists() else b""
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            with path.open("r+b") as file:
-                file.truncate(len(whole))
+        self._file = path.open("ab+")
+        try:
+            self._begin(key, config)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _begin(self, key: str, config: Search) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"another search is writing to {str(self.path)!r}",
+                "let it finish, or name another folder",
+            ) from error
+        self._file.seek(0)
+        data = self._file.read()
+        whole = data.rfind(b"\n") + 1
+        self._file.truncate(whole)
         if not whole:
             self._append({"key": key, "search": asdict(config)})
-        elif (found := _rows(path)[0].get("key")) != key:
+        elif (found := _rows(self.path)[0].get("key")) != key:
             raise UserError(
-                f"{str(path)!r} is of a search with other settings ({found}, not {key})",
+                f"{str(self.path)!r} is of a search with other settings ({found}, not {key})",
                 "name another folder, or search with the settings that it was begun with",
             )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
 
     def trees(self) -> dict[str, Tree]:
         """The trees as far as they are there."""
@@ -46,8 +72,8 @@ class Log:
         self._append({"tree": tree, **asdict(step)})
 
     def _append(self, row: Mapping[str, Any]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        self._file.write((json.dumps(row) + "\n").encode())
+        self._file.flush()
 
 
 def read_trees(path: Path) -> dict[str, Tree]:
@@ -62,7 +88,7 @@ def read_trees(path: Path) -> dict[str, Tree]:
         for row in rows:
             steps.setdefault(row.pop("tree"), []).append(step_of(row))
         return {name: Tree(Search(**head["search"]), own) for name, own in steps.items()}
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError) as error:
         raise _no_log(path, error) from error
 
 

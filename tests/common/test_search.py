@@ -212,20 +212,20 @@ def test_values_are_means_of_visited_children(
 
 def test_a_search_that_was_cut_off_anywhere_goes_on(tmp_path: Path) -> None:
     config = Search(iterations=5, branch=2)
-    whole = Log(tmp_path / "whole.jsonl", "k", config)
     trees = {name: Tree(config) for name in "ab"}
-    search(trees, Maze(), whole)
+    with Log(tmp_path / "whole.jsonl", "k", config) as whole:
+        search(trees, Maze(), whole)
     data = (tmp_path / "whole.jsonl").read_bytes()
     for end in [*range(0, len(data), 97), len(data) - 1]:
         path = tmp_path / f"cut{end}.jsonl"
         path.write_bytes(data[:end])  # as a crash in the middle of a line leaves it
-        log = Log(path, "k", config)
-        known = log.trees()
-        kept = sum(len(tree.steps) for tree in known.values())
-        assert kept >= data[:end].count(b"\n") - 1
-        maze = Maze()
-        going = {name: known.get(name) or Tree(config) for name in "ab"}
-        search(going, maze, log)
+        with Log(path, "k", config) as log:
+            known = log.trees()
+            kept = sum(len(tree.steps) for tree in known.values())
+            assert kept >= data[:end].count(b"\n") - 1
+            maze = Maze()
+            going = {name: known.get(name) or Tree(config) for name in "ab"}
+            search(going, maze, log)
         assert {n: t.steps for n, t in going.items()} == {n: t.steps for n, t in trees.items()}
         written = read_trees(path)
         assert {n: t.nodes for n, t in written.items()} == {n: t.nodes for n, t in trees.items()}
@@ -233,13 +233,18 @@ def test_a_search_that_was_cut_off_anywhere_goes_on(tmp_path: Path) -> None:
 
 def test_a_log_is_of_one_search(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    Log(path, "one", Search())
+    with Log(path, "one", Search()), pytest.raises(UserError, match="another search is writing"):
+        Log(path, "one", Search())
     with pytest.raises(UserError, match="other settings"):
         Log(path, "two", Search())
     path.write_text("nonsense\n")
     with pytest.raises(UserError, match="no log of a search"):
         Log(path, "one", Search())
     path.write_text(json.dumps({"key": "one", "search": {}}) + "\n" + json.dumps({"x": 1}) + "\n")
+    with pytest.raises(UserError, match="no log of a search"):
+        read_trees(path)
+    row = {"tree": "t", "at": 0, "children": [["a", 1, 2]], "rollout": [], "checks": []}
+    path.write_text(json.dumps({"key": "one", "search": {}}) + "\n" + json.dumps(row) + "\n")
     with pytest.raises(UserError, match="no log of a search"):
         read_trees(path)
     with pytest.raises(UserError, match="no tree"):

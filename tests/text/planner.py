@@ -48,8 +48,8 @@ def say(task: Task, rng: np.random.Generator, temperature: float) -> str:
 class Player(Simulated):
     """The policy; its prompts are kept, call by call. It has a state, as the loop wants it."""
 
-    def __init__(self) -> None:
-        super().__init__(say)
+    def __init__(self, says: Any = say) -> None:
+        super().__init__(says)
         self.calls: list[list[str]] = []
 
     def generate(self, tasks: Sequence[Task], **options: Any) -> list[Candidate]:  # type: ignore[override]

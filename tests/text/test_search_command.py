@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import text.setup
+from common.records import Candidate, Task
 from common.search import Log, read_trees
 from tests.text.planner import SECRET, Player
 from tests.text.tiny import upspiral
@@ -31,10 +33,18 @@ def problems(folder: Path, count: int = 3) -> str:
     return f"humaneval:{path}"
 
 
+class Blind(Player):
+    """Sees to it that no hidden test is there to be seen."""
+
+    def generate(self, tasks: Sequence[Task], **options: Any) -> list[Candidate]:  # type: ignore[override]
+        assert all(task.reference is None for task in tasks)
+        return super().generate(tasks, **options)
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("UPSPIRAL_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(text.setup, "load_policy", lambda *args: Player())
+    monkeypatch.setattr(text.setup, "load_policy", lambda *args: Blind())
     return tmp_path
 
 
@@ -75,16 +85,52 @@ def test_mistakes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "asks for no code" in error("search", "--task", "arithmetic")
     assert "count=0" in error("search", "--count", "0")
     assert "iterations=0" in error("search", "--iterations", "0")
-    assert "no setting 'brunch=2'" in error("search", "--set", "brunch=2")
+    for one in ("brunch=2", "arm=direct", "task=humaneval"):
+        assert f"no setting {one!r}" in error("search", "--set", one)
     assert "no train problems" in error(*words(home, "x", "--split", "train"))
     assert "is a file" in error(*words(home, "problems.jsonl"))
     upspiral(monkeypatch, *words(home, "plans"))
     assert "other settings" in error(*words(home, "plans", "--set", "branch=2"))
     assert "no run yet" in error("tree", "nowhere")
+    assert "no folder 'some/where'" in error("tree", "some/where")
     assert "unknown problem 'seven'" in error("tree", str(home / "plans"), "seven")
     assert "may be HumanEval/0" in error("tree", str(home / "plans"), "Human")
+    for name, given in (
+        ("plans", words(home, "plans")),
+        ("problems", ["tree", str(home / "plans")]),
+    ):
+        file = home / "plans" / f"{name}.jsonl"
+        before = file.read_text()
+        for wrong in ('{"x": 1}\n', "[1]\n", "x\n"):
+            file.write_text(wrong)
+            assert f"{name}.jsonl' cannot be read" in error(*given)
+        file.write_text(before)
     (home / "plans" / "steps.jsonl").write_text("x\n")
     assert "no log of a search" in error("tree", str(home / "plans"))
+    assert "no log of a search" in error(*words(home, "plans"))
+
+
+def test_plans_are_of_the_search_that_found_them(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps that somebody deleted, as an error had told them to, leave no plans of before."""
+    code, told, said = upspiral(monkeypatch, *words(home, "plans", "--seed", "1"))
+    (home / "plans" / "steps.jsonl").unlink()
+    code, again, said = upspiral(monkeypatch, *words(home, "plans", "--seed", "2"))
+    assert code == 0, said
+    code, fresh, said = upspiral(monkeypatch, *words(home, "fresh", "--seed", "2"))
+    assert {**again, "out": ""} == {**fresh, "out": ""} and again["tokens"] != told["tokens"]
+
+
+def test_a_problem_that_shows_no_examples_is_not_counted_as_failed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(problems(home, 2).partition(":")[2])
+    rows = path.read_text().replace(">>> twice_0(2)\\n    5", "")
+    path.write_text(rows)
+    given = ["search", "--task", f"humaneval:{path}", "--iterations", "2", "--out", str(home / "o")]
+    code, _, said = upspiral(monkeypatch, *given)
+    assert code == 0 and "of 1 answers pass all public examples; 1 without any" in said
 
 
 def test_a_search_that_is_killed_loses_the_step_in_flight_only(

@@ -20,7 +20,7 @@ from common.search import Log, Place, Search, loads
 from common.stages import Context
 from common.store import Store
 from tests.common.tiny import context
-from tests.text.planner import SECRET, STEPS, Player, problem
+from tests.text.planner import SECRET, STEPS, Player, problem, say
 from text import planning
 from text.code_arms import DirectCode, PublicExamples, likelihood
 from text.commands.compare import Compare
@@ -222,12 +222,12 @@ class Learnt:
 
 
 def run_loop(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any
+    folder: Path, monkeypatch: pytest.MonkeyPatch, policy: Player | None = None, **settings: Any
 ) -> tuple[Player, Learnt, list[str], list[str], Store]:
     """A whole round; what reached the sandbox outside and inside of measuring."""
     tasks = [problem(n, split) for n, split in enumerate(["train"] * 3 + ["dev"] * 2 + ["test"])]  # type: ignore[arg-type]
     config = ImproveConfig(task="code-basics", shots=2, samples=3, measured=2)
-    policy, learnt = Player(), Learnt()
+    policy, learnt = policy or Player(), Learnt()
     parts = Parts(config, policy, tasks, Solve(SAMPLE), None, Accuracy(Solve(SAMPLE)))  # type: ignore[arg-type]
     from text.answers import AnswerJudge
 
@@ -283,6 +283,22 @@ def test_hidden_tests_never_reach_search_selection_or_training(
         drawn: Extra = _extra(store, monkeypatch)
         trees = next(s for s in drawn.sections if s.title == "Trees of plans")
         assert len(trees.figures) == 3 and all(f.startswith("<svg") for f in trees.figures)
+
+
+def test_a_plan_that_fails_the_final_check_is_no_lesson_of_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its code passes the examples: here a model that believes no plan is asked."""
+
+    def doubtful(task: Task, *more: Any) -> str:
+        if task.prompt.endswith("Verdict:"):
+            return " It is not solved."
+        return say(task, *more)
+
+    settings = {"check": "model", "iterations": 12}
+    *_, learnt, _, _, store = run_loop(tmp_path, monkeypatch, Player(doubtful), **settings)
+    assert any(c.scores["passes"] for c in store.candidates("r", 1))
+    assert not learnt.lessons.demonstrations
 
 
 def _extra(store: Store, monkeypatch: pytest.MonkeyPatch) -> Extra:

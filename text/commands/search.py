@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 TOGETHER = 16
 """Problems that are searched side by side."""
+SETTINGS = (
+    *("branch", "depth", "exploration", "unvisited", "rollout_branch", "rollout_steps", "alpha"),
+    *("gate", "tokens", "check", "temperature", "top_p", "max_new_tokens", "shots", "chat"),
+    "sampling",
+)
+"""What --set may change."""
 
 
 @dataclass(frozen=True)
@@ -67,24 +73,26 @@ class SearchCommand:
         tasks = self.problems(config)
         hidden = {task.id: task for task in tasks}
         asked = [replace(task, reference=None) for task in tasks]
-        out.resume = shlex.join(self._words())
         policy = self.policy(config)
         key = identity(policy.fingerprint(), asdict(propose), self.seed, [asdict(t) for t in asked])
-        log = Log(folder / "steps.jsonl", key, propose.search)
-        _write(folder / "problems.jsonl", [
-            {"id": t.id, "name": name_of(t), "head": t.meta["question"]} for t in tasks
-        ])  # fmt: skip
-        rows = {row["id"]: row for row in read(folder / "plans.jsonl")}
-        context = _context(folder, self.seed, out)
-        for first in range(0, len(asked), TOGETHER):
-            group = [task for task in asked[first : first + TOGETHER] if task.id not in rows]
-            if not group:
-                continue
-            out.note(f"problems {first + 1} to {first + len(group)} of {len(asked)}")
-            trees = propose.grow(policy, group, context, log)
-            for row in _rows(group, propose.code(policy, group, context, trees), trees):
-                rows[row["id"]] = row
-            _write(folder / "plans.jsonl", list(rows.values()))
+        with Log(folder / "steps.jsonl", key, propose.search) as log:
+            log.trees()  # what cannot be read is said before there is anything to resume
+            found = read(folder / "plans.jsonl", "id")
+            out.resume = shlex.join(self._words())
+            _write(folder / "problems.jsonl", [
+                {"id": t.id, "name": name_of(t), "head": t.meta["question"]} for t in tasks
+            ])  # fmt: skip
+            rows = {row["id"]: row for row in found if row.get("key") == key}
+            context = _context(folder, self.seed, out)
+            for first in range(0, len(asked), TOGETHER):
+                group = [task for task in asked[first : first + TOGETHER] if task.id not in rows]
+                if not group:
+                    continue
+                out.note(f"problems {first + 1} to {first + len(group)} of {len(asked)}")
+                trees = propose.grow(policy, group, context, log)
+                for row in _rows(group, propose.code(policy, group, context, trees), trees):
+                    rows[row["id"]] = {"key": key, **row}
+                _write(folder / "plans.jsonl", list(rows.values()))
         out.resume = None
         return self._tell([rows[task.id] for task in tasks], hidden, out)
 
@@ -104,6 +112,11 @@ class SearchCommand:
             raise UserError(f"count={self.count}, samples={self.samples}", "give 1 or more of each")
         if about(self.task)["kind"] != "code":
             raise UserError(f"{self.task} asks for no code", "use code-basics or humaneval")
+        for one in self.set:
+            if one.partition("=")[0] not in SETTINGS:
+                raise UserError(
+                    f"no setting {one!r}", f"write name=value; names: {', '.join(SETTINGS)}"
+                )
         base = ImproveConfig(method="sra-mcts", task=self.task, model=self.model, shots=3,
                              samples=self.samples, max_new_tokens=128,
                              chat=self.base_url is not None)  # fmt: skip
@@ -150,13 +163,15 @@ class SearchCommand:
             for r in rows
         ]  # fmt: skip
         out.table(("problem", "steps", "value", "checked", "public", "nodes", "tokens"), shown)
-        passed = sum(row["public"] == 1 for row in rows)
+        shows = [row for row in rows if row["examples"]]
+        passed = sum(row["public"] == 1 for row in shows)
         told: dict[str, Any] = {
             "task": self.task, "out": self.out, "problems": len(rows), "public": passed,
             "solved": sum(row["solved"] for row in rows),
             "tokens": sum(row["tokens"] for row in rows),
         }  # fmt: skip
-        out.print(f"\n{passed} of {len(rows)} answers pass all public examples; "
+        none = f"; {len(rows) - len(shows)} without any" if len(shows) < len(rows) else ""
+        out.print(f"\n{passed} of {len(shows)} answers pass all public examples{none}; "
                   f"{told['tokens']} tokens")  # fmt: skip
         if self.score:
             from common.records import Metric
@@ -166,7 +181,8 @@ class SearchCommand:
             items = {row["id"]: float(t.all) for row, t in zip(rows, found, strict=True)}
             metric = Metric.of("correct", items)
             told |= {"correct": metric.value, "correct_se": metric.se, "n": metric.n}
-            out.print(f"hidden tests: {metric.value:.3f} ± {metric.se:.3f} (n={metric.n})")
+            error = f" ± {metric.se:.3f}" if metric.n > 1 else ""
+            out.print(f"hidden tests: {metric.value:.3f}{error} (n={metric.n})")
         out.print(f"plans and code: {self.out / 'plans.jsonl'}")
         out.print(f"a tree: upspiral text tree {self.out} {rows[0]['id'][:8]}")
         return told
@@ -177,8 +193,8 @@ def name_of(task: Task) -> str:
     return str(task.meta.get("name") or task.meta["entry"])
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file of ours; none where it is not there.
+def read(path: Path, *names: str) -> list[dict[str, Any]]:
+    """The rows of a file of ours, each with ``names``; none where it is not there.
 
     Raises:
         UserError: it cannot be read.
@@ -186,7 +202,10 @@ def read(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        if not all(isinstance(row, dict) and row.keys() >= set(names) for row in rows):
+            raise ValueError(f"a row has no {', '.join(names)}")
+        return rows
     except (OSError, ValueError) as error:
         raise UserError(f"{str(path)!r} cannot be read ({error})", "delete it") from error
 

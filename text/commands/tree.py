@@ -48,9 +48,15 @@ class TreeCommand:
         from common.search import lines, svg
 
         folder = Path(self.searched).expanduser()
+        if "/" in self.searched and not folder.is_dir():
+            raise UserError(f"there is no folder {self.searched!r}", "see --out of the search")
         known = _of_folder(folder) if (folder / "steps.jsonl").exists() else self._of_run()
         if not known:
-            raise UserError(f"{self.searched} has no trees", "search some: upspiral text search")
+            where = "" if self.round is None else f" in round {self.round}"
+            raise UserError(
+                f"{self.searched} has no trees{where}",
+                "name the folder of an upspiral text search, or a run of sra-mcts and its --round",
+            )
         if not self.problem:
             known.sort(key=lambda one: one.name)
             out.table(("problem", "id"), [(one.name, one.id) for one in known])
@@ -106,7 +112,7 @@ def _of_folder(folder: Path) -> list[Known]:
     trees = read_trees(folder / "steps.jsonl")
     return [
         Known(row["id"], row["name"], row["head"], partial(trees.__getitem__, row["id"]))
-        for row in read(folder / "problems.jsonl")
+        for row in read(folder / "problems.jsonl", "id", "name", "head")
         if row["id"] in trees
     ]
 
