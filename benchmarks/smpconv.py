@@ -9,7 +9,7 @@ in float64: in float32 a tap within rounding of a tent's edge counts as a neighb
 
 Then: what is kept for the backward pass, besides the kernel itself, which must not grow with the
 taps; the whole layer; and from how many taps on a Fourier transform convolves faster than a direct
-convolution, which is ``FFT_FROM`` in ``speech/smpconv.py``.
+convolution: ``FFT_FROM`` and ``FFT_FROM_OF_MANY`` in ``speech/smpconv.py``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from common.training import keep_memory
-from speech.smpconv import FFT_FROM, SMPConv1d, _by_fourier
+from speech.fourier import by_fourier
+from speech.smpconv import FFT_FROM, FFT_FROM_OF_MANY, MANY, SMPConv1d
 
 CHANNELS, POINTS, LENGTH = 30, 30, 16_000
 LENGTHS = (250, 500, 1_000, 2_000, 4_000, 8_000, 16_000)
@@ -103,7 +104,7 @@ def crossing(sequences: int, times: int) -> list[tuple[int, float, float]]:
         x = torch.randn(sequences, CHANNELS, 999 + taps, requires_grad=True)
         kernel = torch.randn(CHANNELS, CHANNELS, taps, requires_grad=True)
         with torch.no_grad():
-            one, other = F.conv1d(x, kernel), _by_fourier(x, kernel, 1)
+            one, other = F.conv1d(x, kernel), by_fourier(x, kernel, 1)
             off = float((one - other).abs().max() / one.abs().max())
         if off > 1e-4:
             raise SystemExit(f"{taps} taps: the two convolutions differ by {off:.1e}")
@@ -112,7 +113,7 @@ def crossing(sequences: int, times: int) -> list[tuple[int, float, float]]:
             return F.conv1d(x, kernel)
 
         def fourier(x: Tensor = x, kernel: Tensor = kernel) -> Tensor:
-            return _by_fourier(x, kernel, 1)
+            return by_fourier(x, kernel, 1)
 
         rows.append((taps, seconds(direct, times), seconds(fourier, times)))
     return rows
@@ -164,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     def densely() -> Tensor:
         kernel = made.points.kernel(LENGTH, dense=True)
-        return _by_fourier(F.pad(x, (LENGTH - 1, 0)), kernel, 1)
+        return by_fourier(F.pad(x, (LENGTH - 1, 0)), kernel, 1)
 
     slower = seconds(densely, chosen.times) / whole
     print(f"layer, one sequence of {LENGTH}: {whole * 1e3:.0f} ms, "
@@ -173,7 +174,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"\nconvolution of {sequences} sequences of 1,000")
         print(f"{'taps':>6} {'direct ms':>10} {'Fourier ms':>11} {'ratio':>6}")
         for taps, direct, fourier in crossing(sequences, chosen.times):
-            mark = " <- FFT_FROM" if taps == FFT_FROM else ""
+            first = FFT_FROM_OF_MANY if sequences >= MANY else FFT_FROM
+            mark = " <- by Fourier from here" if taps == first else ""
             print(f"{taps:>6} {direct * 1e3:>10.2f} {fourier * 1e3:>11.2f} "
                   f"{direct / fourier:>6.2f}{mark}")  # fmt: skip
     if chosen.plot:

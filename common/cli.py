@@ -188,7 +188,7 @@ def dispatch(words: list[str], out: Output) -> Mapping[str, Any] | None:
             raise unknown("command", words[0], {*(n.split()[0] for n in BUILTIN), *domains()})
         domain = load_domain(words[0])
         commands = {f"{domain.name} {name}": c for name, c in domain.commands.items()}
-        title = domain.help
+        title = domain.help if len(words) < 2 else domain.groups.get(words[1], domain.help)
     for length in range(1, len(words) + 1):
         name = " ".join(words[:length])
         if name in commands:

@@ -14,6 +14,9 @@ and agree (``dense=True`` is for tests and benchmarks).
     optimiser = torch.optim.AdamW(parameter_groups(model, 1e-3, weight_decay=1e-5))
     clamp_after_steps(optimiser, model)
 
+Unlike ``nn.Conv`` a layer has no bias unless told so, as published, no ``dilation`` (a kernel of
+more taps with the same points is one) and pads with zeros only.
+
 Deviations: the number of points at a tap is not averaged by in depthwise kernels, as in the
 published ImageNet code (``average``); 2D kernels are not transposed and flipped, which only
 matters to somebody who loads published weights; a kernel whose points reach half of all taps is
@@ -24,21 +27,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
-from scipy.fft import next_fast_len
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from speech.fourier import by_fourier
 
 SMALLEST, LARGEST = 1e-4, 1.0
 """Bounds of a radius, where the kernel is 2 wide."""
 SOFT = 1e-6
-FFT_FROM = 128
-"""Taps from which a Fourier transform convolves a single sequence as fast (of eight sequences it
-does so from 32 on, ``benchmarks/smpconv.py``)."""
-Padding = int | Literal["same", "causal", "valid"]
+FFT_FROM, FFT_FROM_OF_MANY = 128, 32
+"""Taps from which a Fourier transform convolves a sequence as fast, and ``MANY`` of them
+(``benchmarks/smpconv.py``)."""
+MANY = 8
+Padding = int | tuple[int, ...] | Literal["same", "causal", "valid"]
 
 
 class Points(nn.Module):
@@ -82,10 +86,10 @@ class Points(nn.Module):
                 nn.init.trunc_normal_(self.coords, 0.0, spread, -1.0, 1.0)
             nn.init.trunc_normal_(self.weight, std=0.02)
 
-    def clamp_(self) -> None:
+    def clamp_(self, smallest: float = SMALLEST) -> None:
         """Bring radii within their bounds; to be done after each step of an optimiser."""
         with torch.no_grad():
-            self.radius.clamp_(SMALLEST, LARGEST)
+            self.radius.clamp_(smallest, LARGEST)
 
     def kernel(self, taps: int, dense: bool = False) -> Tensor:
         """The kernel at ``taps`` evenly spaced places along each axis, both ends included."""
@@ -147,12 +151,12 @@ class _SMPConv(nn.Module):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel_size: int | tuple[int, ...],
         points: int,
         radius: float,
         *,
         padding: Padding = "same",
-        stride: int = 1,
+        stride: int | tuple[int, ...] = 1,
         groups: int = 1,
         bias: bool = False,
         spread: float | None = None,
@@ -161,11 +165,18 @@ class _SMPConv(nn.Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
+        kernel_size, stride = self._equal(kernel_size), self._equal(stride)
+        if not isinstance(padding, str):
+            padding = self._equal(padding)
+        elif padding not in ("same", "causal", "valid"):
+            raise ValueError(f"padding={padding!r}: a number, same, causal or valid")
         depthwise = groups == in_channels == out_channels and groups > 1
         if groups != 1 and not depthwise:
             raise ValueError(f"groups={groups}: 1, or as many as channels go in and out")
         if kernel_size < 2 or points < 1 or radius <= 0 or stride < 1:
             raise ValueError("kernel_size is 2 or more, points, stride and radius are positive")
+        if isinstance(padding, int) and padding < 0:
+            raise ValueError(f"padding={padding}: 0 or more")
         if padding == "causal" and self.dims > 1:
             raise ValueError("pictures have no past: padding is a number, same or valid")
         if padding == "same" and stride > 1:
@@ -189,6 +200,17 @@ class _SMPConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels, **made)) if bias else None
         self._cached: tuple[tuple[Any, ...], Tensor] | None = None
 
+    def _equal(self, given: int | tuple[int, ...]) -> int:
+        """What is the same along all axes: kernels are square."""
+        each = set(given) if isinstance(given, tuple) else {given}
+        if len(each) != 1 or (isinstance(given, tuple) and len(given) not in (1, self.dims)):
+            raise ValueError(f"{given}: a number, or the same one for each of {self.dims} axes")
+        return each.pop()
+
+    def train(self, mode: bool = True) -> Self:
+        self._cached = None
+        return super().train(mode)
+
     def extra_repr(self) -> str:
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
@@ -203,11 +225,15 @@ class _SMPConv(nn.Module):
         """The kernel as ``nn.Conv`` wants it: (O, I, K, ...), or (C, 1, K, ...) depthwise.
 
         At another rate the same function is sampled, and scaled so that a sum over taps stays the
-        same integral. In eval mode it is kept until a parameter changes.
+        same integral. In eval mode it is kept until a parameter changes, ``.data`` excepted, which
+        torch does not count as a change: call ``eval()`` again after writing to it.
         """
         own = self.points
-        state = (rate, dense, *((p.data_ptr(), p._version) for p in own.parameters()))
         keep = not self.training and not torch.is_grad_enabled()
+        keep = keep and not any(p.is_inference() for p in own.parameters())
+        state: tuple[Any, ...] = ()
+        if keep:
+            state = (rate, dense, *((p.data_ptr(), p._version) for p in own.parameters()))
         if keep and self._cached is not None and self._cached[0] == state:
             return self._cached[1]
         taps = self.taps(rate)
@@ -236,16 +262,29 @@ class _SMPConv(nn.Module):
 
 
 class SMPConv1d(_SMPConv):
-    """As ``nn.Conv1d``: ``(B, I, L)`` to ``(B, O, L')``; ``padding="causal"`` sees no future."""
+    """As ``nn.Conv1d``: ``(B, I, L)`` or ``(I, L)`` to ``(B, O, L')`` or ``(O, L')``;
+    ``padding="causal"`` sees no future."""
 
     dims = 1
 
     def forward(self, x: Tensor, rate: float = 1.0) -> Tensor:
-        """``rate`` is that of ``x`` over the rate that the kernel was made for."""
+        """``rate`` is that of ``x`` over the rate that the kernel was made for.
+
+        Raises:
+            RuntimeError: the padded input is shorter than the kernel.
+        """
+        if x.dim() == 2:
+            return self(x[None], rate)[0]  # type: ignore[no-any-return]
         kernel = self.weights(rate)
-        x = F.pad(x, self._pads(kernel.shape[-1]))
-        if kernel.shape[-1] >= FFT_FROM and self.stride == 1:
-            out = _by_fourier(x, kernel, self.groups)
+        taps = kernel.shape[-1]
+        x = F.pad(x, self._pads(taps))
+        many = len(x) >= MANY and self.groups == 1
+        if (
+            taps >= (FFT_FROM_OF_MANY if many else FFT_FROM)
+            and self.stride == 1
+            and taps <= x.shape[-1]  # else conv1d says what is wrong
+        ):
+            out = by_fourier(x, kernel, self.groups)
             return out if self.bias is None else out + self.bias[:, None]
         return F.conv1d(x, kernel, self.bias, self.stride, groups=self.groups)
 
@@ -281,86 +320,22 @@ class SMPConv2d(_SMPConv):
         return F.conv2d(x, kernel, self.bias, self.stride, groups=self.groups)
 
 
-def _by_fourier(x: Tensor, kernel: Tensor, groups: int) -> Tensor:
-    """``F.conv1d`` without padding, by the Fourier transform of both."""
-    length, dtype = x.shape[-1], x.dtype
-    if dtype in (torch.float16, torch.bfloat16):  # which have no Fourier transform
-        x, kernel = x.float(), kernel.float()
-    # Circular correlation of the padded input: what wraps around lies beyond the part that is kept.
-    size = next_fast_len(length, real=True)
-    if groups > 1:
-        product = torch.fft.rfft(x, n=size) * torch.fft.rfft(kernel, n=size).conj()[:, 0]
-        out: Tensor = torch.fft.irfft(product, n=size)
-    else:
-        out = _Correlation.apply(x, kernel, size)  # type: ignore[no-untyped-call]
-    return out[..., : length - kernel.shape[-1] + 1].to(dtype)
-
-
-class _Correlation(torch.autograd.Function):
-    """Circular correlation ``(B, I, L)`` with ``(O, I, K)`` to ``(B, O, size)``.
-
-    Spectra are held frequency first, ``(F, 2, rows, channels)`` with the real part before the
-    imaginary one, so that the sum over channels is a batched real matrix product a frequency,
-    forward and twice backward. Getting there is one matrix's transposition, which is fast.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, kernel: Tensor, size: int) -> Tensor:
-        ctx.shapes = x.shape[-1], kernel.shape[-1], size
-        signal, filters = _spectrum(x, size), _spectrum(kernel, size)
-        ctx.save_for_backward(signal, filters)
-        # X conj(W) = (Xr Wr + Xi Wi) + i (Xi Wr - Xr Wi), out of all four products at once.
-        products = signal.flatten(1, 2) @ filters.flatten(1, 2).transpose(1, 2)
-        four = products.unflatten(2, (2, -1)).unflatten(1, (2, -1))  # (F, 2, B, 2, O)
-        real = four[:, 0, :, 0] + four[:, 1, :, 1]
-        return _samples(real, four[:, 1, :, 0] - four[:, 0, :, 1], size)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        signal, filters = ctx.saved_tensors
-        length, taps, size = ctx.shapes
-        heard = _spectrum(gradient, size)
-        real, imaginary = heard.unbind(1)
-        wrt_x = wrt_kernel = None
-        if ctx.needs_input_grad[0]:  # G W
-            both = heard.flatten(1, 2)
-            first = (both @ filters[:, 0]).unflatten(1, (2, -1))
-            second = (both @ filters[:, 1]).unflatten(1, (2, -1))
-            wrt_x = _samples(first[:, 0] - second[:, 1], first[:, 1] + second[:, 0], size)
-            wrt_x = wrt_x[..., :length]
-        if ctx.needs_input_grad[1]:  # X conj(G), summed over the batch
-            across = heard.flatten(1, 2).transpose(1, 2) @ signal.flatten(1, 2)
-            crossed = real.transpose(1, 2) @ signal[:, 1] - imaginary.transpose(1, 2) @ signal[:, 0]
-            wrt_kernel = _samples(across, crossed, size)[..., :taps]
-        return wrt_x, wrt_kernel, None
-
-
-def _spectrum(x: Tensor, size: int) -> Tensor:
-    """The transform of ``(A, C, L)`` as ``(F, 2, A, C)``, real part and imaginary part."""
-    found = torch.view_as_real(torch.fft.rfft(x, n=size)).flatten(0, 1).flatten(1, 2)
-    return found.t().contiguous().view(-1, 2, *x.shape[:2])
-
-
-def _samples(real: Tensor, imaginary: Tensor, size: int) -> Tensor:
-    """Back from the parts, ``(F, A, C)`` each, to ``(A, C, size)``."""
-    rows = torch.stack([real, imaginary], 1).view(2 * len(real), -1).t().contiguous()
-    parts = torch.view_as_complex(rows.view(*real.shape[1:], -1, 2))
-    found: Tensor = torch.fft.irfft(parts, n=size)
-    return found
-
-
 def _all_points(model: nn.Module) -> Iterator[Points]:
     return (m for m in model.modules() if isinstance(m, Points))
 
 
-def clamp_after_steps(optimiser: torch.optim.Optimizer, model: nn.Module) -> Any:
-    """Keep radii within their bounds after every step of any optimiser; the hook's handle."""
+def clamp_after_steps(
+    optimiser: torch.optim.Optimizer, model: nn.Module, smallest: float = SMALLEST
+) -> Any:
+    """Keep radii within their bounds after every step of any optimiser; the hook's handle.
+
+    ``smallest`` is 1e-4 as published for sequences; for pictures it was 1e-3.
+    """
     found = list(_all_points(model))
 
     def clamp(*_: Any) -> None:
         for points in found:
-            points.clamp_()
+            points.clamp_(smallest)
 
     return optimiser.register_step_post_hook(clamp)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from common.errors import UserError
@@ -35,7 +35,8 @@ class Command:
 
 @dataclass(frozen=True)
 class Domain:
-    """The commands of a domain by name; a space in a name makes a group (``train codec``).
+    """The commands of a domain by name; a space in a name makes a group (``train codec``), of which
+    ``groups`` says what it is.
 
     ``resume`` is ``module:function`` of ``function(run: str, out: Output) -> Mapping | None``: it
     continues a run of this domain from the configuration that the store holds. A run belongs to
@@ -49,6 +50,7 @@ class Domain:
     name: str
     help: str
     commands: Mapping[str, Command]
+    groups: Mapping[str, str] = field(default_factory=dict)
     resume: str | None = None
     report: str | None = None
     lifelong: str | None = None

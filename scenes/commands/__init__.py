@@ -7,6 +7,7 @@ from common.commands import Command, Domain
 domain = Domain(
     name="scenes",
     help="a sentence becomes a Blender scene",
+    groups={"train": "how the models that scenes start with were made, and how to make others"},
     commands={
         "craft": Command(
             "make a Blender scene of a sentence, with a report of how it came about",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speech import smpconv
+from speech.fourier import by_fourier
 from speech.smpconv import (
     Points,
     SMPConv1d,
@@ -124,7 +125,7 @@ def test_the_fourier_path_has_the_gradients_of_a_convolution() -> None:
     mix = torch.randn(3, 4, 170, dtype=DOUBLE)
     ours, theirs = (
         torch.autograd.grad((out * mix).sum(), (x, kernel))
-        for out in (smpconv._by_fourier(x, kernel, 1), F.conv1d(x, kernel))
+        for out in (by_fourier(x, kernel, 1), F.conv1d(x, kernel))
     )
     for a, b in zip(ours, theirs, strict=True):
         assert torch.allclose(a, b, atol=1e-10)
@@ -186,6 +187,8 @@ def test_radii_stay_within_bounds(optimiser: type[torch.optim.Optimizer]) -> Non
         chosen.step()
         radius = own.points.radius
         assert radius.min() >= smpconv.SMALLEST - 1e-9 and radius.max() <= smpconv.LARGEST
+    own.points.clamp_(1e-3)  # as published for pictures
+    assert radius.min() >= 1e-3 - 1e-9
 
 
 def test_radii_learn_slowly_and_are_not_decayed() -> None:
@@ -208,6 +211,10 @@ def test_the_published_start() -> None:
     )
     assert own.points.weight.std() == pytest.approx(0.02, rel=0.1)
     assert (own.points.radius == 0.002).all()
+    flat = SMPConv2d(1, 64, 31, 30, 0.05).points  # around the middle, in both directions
+    assert flat.coords.shape == (64, 30, 2)
+    assert flat.coords.std() == pytest.approx(0.2, rel=0.05) and abs(flat.coords.mean()) < 0.01
+    assert flat.weight.std() == pytest.approx(0.02, rel=0.1)
 
 
 def test_a_kept_kernel_follows_its_parameters() -> None:
@@ -218,6 +225,8 @@ def test_a_kept_kernel_follows_its_parameters() -> None:
         assert own.weights() is own.weights()
         own.points.weight.mul_(2)
         assert torch.allclose(own(x), 2 * before, atol=1e-6)
+        own.points.weight.data.mul_(2)  # which torch does not count as a change
+        assert torch.allclose(own.eval()(x), 4 * before, atol=1e-6)
     file = io.BytesIO()
     torch.save(own.state_dict(), file)
     file.seek(0)
@@ -233,6 +242,29 @@ def test_senseless_shapes_are_refused() -> None:
         SMPConv2d(1, 1, 9, 3, 0.1, padding="causal")
     with pytest.raises(ValueError, match="stride 1"):
         SMPConv1d(1, 1, 9, 3, 0.1, stride=2)
+
+
+def test_it_takes_what_nn_conv_takes() -> None:
+    x = torch.randn(2, 3, 400)
+    for taps in (31, 301):  # convolved directly, and by Fourier transforms
+        own = SMPConv1d(3, 4, (taps,), 9, 0.1, padding=(2,), stride=(1,))
+        assert own(x).shape == nn.Conv1d(3, 4, taps, padding=2)(x).shape
+        assert torch.allclose(own(x[0]), own(x)[0], atol=1e-6)
+        with pytest.raises(RuntimeError, match="[Kk]ernel size"):
+            own(x[..., : taps - 5])
+    two = SMPConv2d(1, 2, (7, 7), 4, 0.5, padding=(1, 1))
+    assert two(x[:, None, 0, :, None].expand(-1, -1, -1, 9)).shape == (2, 2, 396, 5)
+    for wrong in ({"padding": "zzz"}, {"padding": -1}, {"padding": (1, 2)}, {"stride": (1, 1)}):
+        with pytest.raises(ValueError, match=r"padding=|axes"):
+            SMPConv1d(1, 1, 9, 3, 0.1, **wrong)  # type: ignore[arg-type]
+    with torch.inference_mode():
+        assert SMPConv1d(3, 1, 9, 3, 0.1).eval()(x).shape == (2, 1, 400)
+
+
+def test_many_sequences_are_convolved_alike() -> None:
+    own = SMPConv1d(2, 3, 64, 9, 0.1, padding="causal", dtype=DOUBLE)
+    x = torch.randn(smpconv.MANY, 2, 300, dtype=DOUBLE)
+    assert torch.allclose(own(x), torch.stack([own(one) for one in x]), atol=1e-12)
 
 
 def test_half_precision_and_gradients_reach_everything() -> None:

@@ -43,6 +43,8 @@ def test_feedback_comes_back_as_it_was_published(value: dict[str, Any]) -> None:
     [
         ({"badareas": ["Spirituality"]}, "'Spirituality' is none of the eight"),
         ({"goodareas": ["empathy"]}, "none of the eight"),
+        ({"goodareas": [["Empathy"]]}, "none of the eight"),
+        ({"badareas": [{"area": "Empathy"}]}, "none of the eight"),
         ({"goodareas": ["Empathy"]}, "good and bad"),
         ({"badareas": []}, "needs badareas"),
         ({"alternative": " "}, "needs alternative"),

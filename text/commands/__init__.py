@@ -7,6 +7,7 @@ from common.commands import Command, Domain
 domain = Domain(
     name="text",
     help="language models that improve their own reasoning",
+    groups={"pretrain": "encoders that learn how text hangs together, and what they are good for"},
     commands={
         "improve": Command(
             "rounds of self-improvement on a task, by one of several methods",

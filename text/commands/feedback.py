@@ -51,6 +51,7 @@ class Feedback:
     """Everything random derives from it."""
 
     def run(self, out: Output) -> dict[str, Any]:
+        from common.commands.outcome import made
         from common.report import save
         from text.counseling import NOTICE, show
         from text.counseling.conversations import load
@@ -62,6 +63,8 @@ class Feedback:
                 f"samples={self.samples}, temperature={self.temperature:g}",
                 "give 1 sample or more, a temperature above 0 and max-tokens above 0",
             )
+        if self.out is not None:
+            made(self.out.expanduser().parent, "--out")
         if self.conversation == "synthetic":
             talks = conversations(1, self.seed, "test")
         else:

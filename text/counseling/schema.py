@@ -70,7 +70,7 @@ class Feedback(BaseModel):
     def _known(cls, value: Any) -> Any:
         if isinstance(value, list | tuple):
             for name in value:
-                if name not in Area._value2member_map_:
+                if not isinstance(name, str) or name not in Area._value2member_map_:
                     raise ValueError(f"{name!r} is none of the eight areas: {', '.join(Area)}")
             return tuple(dict.fromkeys(value))
         return value

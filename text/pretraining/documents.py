@@ -165,7 +165,9 @@ def write(documents: Iterable[Document], folder: Path) -> Corpus:
             splits.append(("train", "dev", "test").index(one.split))
     if not splits:
         partial.unlink()
-        raise UserError("the corpus holds no prose", "name a folder of text files, --corpus FOLDER")
+        raise UserError(
+            "the corpus holds no prose", "name a folder of text files: --corpus folder:PATH"
+        )
     scratch = folder / f"index.{os.getpid()}.partial.npz"
     np.savez(scratch, starts=np.array(starts), splits=np.array(splits, np.int8))
     partial.replace(folder / "documents.jsonl")

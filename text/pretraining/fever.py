@@ -86,10 +86,16 @@ def load(path: Path, most: int = 5, seed: int = 0) -> dict[Split, list[Claim]]:
 
 def _places(row: Mapping[str, Any]) -> list[tuple[str, int]]:
     """Pages and sentence numbers of a row's evidence, what was retrieved first."""
-    predicted = [tuple(e[-2:]) for e in row.get("predicted_evidence") or []]
-    gold = [tuple(e[-2:]) for group in row.get("evidence") or [] for e in group]
-    return [(str(page), int(at)) for page, at in (predicted or gold)
-            if page is not None and at is not None]  # fmt: skip
+    try:
+        predicted = [tuple(e[-2:]) for e in row.get("predicted_evidence") or []]
+        gold = [tuple(e[-2:]) for group in row.get("evidence") or [] for e in group]
+        return [(str(page), int(at)) for page, at in (predicted or gold)
+                if page is not None and at is not None]  # fmt: skip
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"the claim {row['claim'][:60]!r} has no evidence of FEVER's form ({error})",
+            "give groups of [annotation, evidence, page, sentence], or leave evidence out",
+        ) from error
 
 
 def _pages(folder: Path, wanted: Mapping[str, None]) -> dict[str, dict[int, str]]:

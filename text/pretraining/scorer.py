@@ -91,9 +91,11 @@ class Scorer:
             if (folder / FILE).exists():
                 return cls(Joint.load(folder).eval(), tokenizer, length)
             with quiet():
-                model = AutoModelForSequenceClassification.from_pretrained(
-                    folder, dtype=torch.float32
+                model, told = AutoModelForSequenceClassification.from_pretrained(
+                    folder, dtype=torch.float32, output_loading_info=True
                 )
+            if told["missing_keys"]:  # a head that was made up is none that was learnt
+                raise ValueError(f"it has no {min(told['missing_keys'])}")
         except (OSError, ValueError) as error:
             raise UserError(
                 f"no fine-tuned encoder in {str(folder)!r}",

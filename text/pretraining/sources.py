@@ -15,10 +15,12 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from common.cli import unknown
 from common.errors import UserError
@@ -44,6 +46,10 @@ class CorpusConfig:
 
     source: str = "system"
     limit: int = 0
+
+    def __post_init__(self) -> None:
+        if self.limit < 0:
+            raise UserError(f"limit={self.limit}", "give 0 for all, or how many documents")
 
 
 def build(config: CorpusConfig, progress: Progress, folder: Path | None = None) -> Corpus:
@@ -79,7 +85,7 @@ def read(path: Path, known: Met | None = None) -> Document | None:
     try:
         raw = path.read_bytes()[:LARGEST]
         source = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8", "replace")
-    except (OSError, EOFError, gzip.BadGzipFile):
+    except (OSError, EOFError, zlib.error):
         return None
     if "\0" in source:
         return None
@@ -176,7 +182,7 @@ def _wikipedia(paths: list[Path], limit: int, progress: Progress) -> Iterator[Do
         ) from error
     known = Met()
     taken = 0
-    for row in rows:
+    for row in _whole(rows):
         if not {"title", "text"} <= row.keys():
             raise UserError(f"an article has no title or text, only {sorted(row)}", "name others")
         name = str(row["title"])
@@ -189,3 +195,14 @@ def _wikipedia(paths: list[Path], limit: int, progress: Progress) -> Iterator[Do
             progress(taken, limit or taken + 1, "articles")
         if taken == limit:
             return
+
+
+def _whole(rows: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    """The rows, as far as they can be read; what cannot is said."""
+    try:
+        yield from rows
+    except Exception as error:  # the library raises what its backends raise
+        raise UserError(
+            f"the articles end in what cannot be read ({type(error).__name__}: {error})"[:300],
+            "fetch the files again, or name others",
+        ) from error

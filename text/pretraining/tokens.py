@@ -133,7 +133,7 @@ def pack(corpus: Corpus, tokenizer: Any, length: int, split: Split, progress: Pr
             partial.unlink()
             raise UserError(
                 f"the {split} documents do not fill one block of {length} tokens",
-                "give more text, or a smaller --length",
+                "give more text, or --set length= with a smaller one",
             )
         partial.replace(folder / "blocks.bin")
         scratch = folder / f"shape.{os.getpid()}.partial"

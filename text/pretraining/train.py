@@ -174,9 +174,15 @@ def pretrain(
         return Pretrained(folder, before["curve"], before["dev"])
     corpus = sources.build(CorpusConfig(config.corpus, config.limit), progress)
     work = folder / "work"
+    new = not work.exists()
     work.mkdir(parents=True, exist_ok=True)
     (work / CONFIG_FILE).write_text(json.dumps({"settings": settings}), encoding="utf-8")
-    tokenizer, objective, data, collate = setup(config, corpus, folder, progress)
+    try:
+        tokenizer, objective, data, collate = setup(config, corpus, folder, progress)
+    except UserError:
+        if new:  # nothing was begun, and other settings will mend it
+            shutil.rmtree(work)
+        raise
     trainer = make_trainer(
         config, objective, data, collate, work / "checkpoints", progress, callbacks
     )

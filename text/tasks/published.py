@@ -243,6 +243,24 @@ def read_files(path: Path) -> dict[str, list[Row]]:
 
 
 def read_rows(path: Path) -> list[Row]:
+    """The rows of a file by its ending.
+
+    Raises:
+        UserError: it cannot be read, or holds something else.
+    """
+    rows = _rows(path)
+    if not isinstance(rows, list):
+        raise UserError(f"{path} holds no list of rows", "give a list, or a row a line as .jsonl")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise UserError(
+                f"row {number} of {path} is no object, but {str(row)[:40]!r}",
+                "give rows with named columns",
+            )
+    return rows
+
+
+def _rows(path: Path) -> Any:
     try:
         if path.suffix in (".jsonl", ".gz"):
             data = path.read_bytes()
@@ -250,13 +268,11 @@ def read_rows(path: Path) -> list[Row]:
             lines = text.split("\n")  # a text in JSON may hold other ends of lines
             return [json.loads(line) for line in lines if line.strip()]
         if path.suffix == ".json":
-            rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))
-            return rows
+            return json.loads(path.read_text(encoding="utf-8"))
         if path.suffix == ".parquet":
             import pyarrow.parquet as pq
 
-            table: list[Row] = pq.read_table(path).to_pylist()
-            return table
+            return pq.read_table(path).to_pylist()
         import csv
 
         with path.open(encoding="utf-8", newline="") as file:

@@ -163,6 +163,8 @@ def test_files_of_all_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with gzip.open(texts / "frob.1.gz", "wt") as file:
         file.write(MAN.replace("Say more.", long))
     (texts / "broken.1.gz").write_bytes(b"\x1f\x8bno")
+    whole = gzip.compress(long.encode())
+    (texts / "torn.1.gz").write_bytes(whole[:12] + b"\xff" * 8 + whole[20:])  # no deflated data
     (texts / "binary.txt").write_bytes(b"\0" * 500)
     (texts / "changelog.txt").write_text("A long line of words about changes. " * 20)
     made = build(CorpusConfig(f"folder:{texts}"), quiet)
@@ -199,6 +201,12 @@ def test_mistakes_name_a_remedy(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=match):
             build(CorpusConfig(source), quiet, tmp_path / "corpus")
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn/part.jsonl").write_text('{"title": "A", "text": "B"}\n{"title": "C", "te')
+    with pytest.raises(UserError, match="cannot be read"):
+        build(CorpusConfig(f"wikipedia:{tmp_path / 'torn'}"), quiet, tmp_path / "corpus")
+    with pytest.raises(UserError, match="limit=-1"):
+        CorpusConfig("system", -1)
     (tmp_path / "empty/a.txt").write_text("Too short.")
     with pytest.raises(UserError, match="holds no prose"):
         build(CorpusConfig(f"folder:{tmp_path / 'empty'}"), quiet, tmp_path / "corpus")

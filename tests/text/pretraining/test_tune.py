@@ -98,6 +98,12 @@ def test_questions_from_files(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text('{"question": "q", "answer": "a", "label": "maybe"}')
     with pytest.raises(UserError, match="row 1 of .* is no candidate"):
         as2.load(tmp_path / "bad.jsonl")
+    (tmp_path / "bad.jsonl").write_text("[1, 2]")
+    with pytest.raises(UserError, match="row 1 of .* is no object"):
+        as2.load(tmp_path / "bad.jsonl")
+    (tmp_path / "bad.json").write_text('{"question": "q"}')
+    with pytest.raises(UserError, match="no list of rows"):
+        as2.load(tmp_path / "bad.json")
 
 
 @pytest.mark.parametrize("head", ["pair", "IE_k"])
@@ -169,6 +175,9 @@ def test_fever_is_read_with_its_pages(tmp_path: Path) -> None:
         fever.load(tmp_path)
     (tmp_path / "paper_dev.jsonl").write_text('{"claim": "x", "label": "MAYBE"}')
     with pytest.raises(UserError, match="is no claim"):
+        fever.load(tmp_path)
+    (tmp_path / "paper_dev.jsonl").write_text('{"claim": "x", "label": "SUPPORTS", "evidence": 5}')
+    with pytest.raises(UserError, match="no evidence of FEVER's form"):
         fever.load(tmp_path)
 
 
@@ -267,6 +276,16 @@ def test_the_commands(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert code == 0 and told["objective"] == "rts" and "rts steps: 2/2" in said
     code, told, said = upspiral(monkeypatch, *words, "--objective", "rtz")
     assert code == 2 and "did you mean 'rts'" in told["remedy"]
+    # A start that failed stands in nobody's way.
+    other = [*words[:-1], str(place / "other"), "--model"]
+    code, told, _ = upspiral(monkeypatch, *other, str(place / "nowhere"), *small)
+    assert code == 2 and "nowhere" in told["error"]
+    code, told, said = upspiral(monkeypatch, *other, "tiny", *small)
+    assert code == 0, said
+    # What was never taught to rank ranks nothing.
+    rank = ["pretrain", "rank", "What?", "--text", str(place / "texts/person3.md"), "--model"]
+    code, told, _ = upspiral(monkeypatch, *rank, str(place / "rts"))
+    assert code == 2 and "no fine-tuned encoder" in told["error"]
     tuned = ["--set", "epochs=1", "--set", "train=8", "--set", "dev=4", "--set", "test=4"]
     code, told, _ = upspiral(
         monkeypatch, "pretrain", "tune", "--model", str(place / "rts"), "--corpus", texts,
