@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 from common.records import Split, Task
+from common.store import Store
 from text.godel.broker import Broker, Budget
 from text.godel.environment import Environment
+from text.godel.evolve import Evolution, Result
 from text.godel.models import Scripted
 from text.godel.workshop import Rules, Workshop
 
@@ -102,3 +105,26 @@ HOSTILE = {
     "raise what is no exception": "raise KeyboardInterrupt",
 }
 """What code may try, as the beginning of a function or at the import of a module."""
+
+
+def run(
+    home: Path,
+    turns: Sequence[str],
+    steps: int = 0,
+    rules: Rules = QUICK,
+    kept: Callable[[Evolution], None] | None = None,
+    **budget: Any,
+) -> tuple[Result, Evolution]:
+    """A small run under ``home``, or what is left of it."""
+    store = Store(home)
+    made = Evolution(environment(), broker(turns, **budget), store, steps or len(turns), rules,
+                     kept=kept)  # fmt: skip
+    try:
+        return made.run("run", 0, {}, "small"), made
+    finally:
+        store.close()
+
+
+def told(evolution: Evolution) -> list[str]:
+    """What the agent was told, as far as it keeps it."""
+    return [m["content"] for m in evolution.agent["history"] if m["role"] == "user"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
@@ -13,8 +14,20 @@ from hypothesis import strategies as st
 
 from common import sandbox
 from common.records import Metric
-from tests.text.godel import HOSTILE, MARK, QUICK, environment, processes, right, workshop
+from common.store import Store
+from tests.text.godel import (
+    HOSTILE,
+    MARK,
+    QUICK,
+    broker,
+    calls,
+    environment,
+    processes,
+    right,
+    workshop,
+)
 from text.godel.cell import Cell, NotAllowedError
+from text.godel.evolve import Evolution, versions
 from text.godel.source import Source
 from text.godel.workshop import Version, Workshop
 
@@ -206,7 +219,10 @@ def hostile(draw: st.DrawFn) -> tuple[str, str, str, str]:
     return "improver", "modify", "evolve", source
 
 
-UPDATES = st.lists(st.one_of(VALID, VALID, VALID, INVALID, hostile()), min_size=1, max_size=3)
+UPDATE = st.one_of(VALID, VALID, VALID, INVALID, hostile())
+UPDATES = st.lists(UPDATE, min_size=1, max_size=3)
+WORDS = st.one_of(st.sampled_from(["\ud83d", "\udc00 \ud800", "a\0b"]), st.text(st.characters()))
+"""Text of any kind, halves of characters too."""
 
 
 @pytest.fixture(scope="module")
@@ -248,3 +264,24 @@ def test_whatever_the_agent_makes_of_itself_the_best_stays_and_nothing_else(
     assert list(again.metric.items.values()) == list(shop.best.metric.items.values())
     there = processes() - others
     assert len(there) <= 4, there  # the keeper, bubblewrap, its init, the runtime
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.tuples(UPDATE, WORDS), min_size=1, max_size=3))
+def test_a_run_of_any_changes_and_any_words_is_kept_as_it_was_told(
+    steps: list[tuple[tuple[str, str, str, str], str]],
+) -> None:
+    turns = []
+    for (file, action, name, source), words in steps:
+        update = {"file": file, "action": action, "name": name, "source": source, "reason": words}
+        llm, code = ("call_llm", {"prompt": words}), ("run_code", {"source": f"# {words}"})
+        turns.append(calls(llm, code, ("self_update", update)) + words)
+    with TemporaryDirectory() as home:
+        store = Store(Path(home))
+        made = [Evolution(environment(), broker(turns), store, len(turns), QUICK) for _ in "ab"]
+        first, again = (one.run("run", 0, {}, "small") for one in made)
+        assert again == first and versions(store, "run") == list(first.versions)
+        assert made[0].agent == made[1].agent
+        kept = [v for v in first.versions if v.kept]
+        assert first.best == max(kept, key=lambda v: (v.metric.value, -v.index))
+        store.close()

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any, Literal
 
-from text.godel.cell import NotAllowedError
+from text.godel.cell import NotAllowedError, readable
 from text.godel.models import Message, Model, key
 
 Role = Literal["optimiser", "solver", "test"]
@@ -125,7 +125,7 @@ class Broker:
                 completion_tokens=now.completion_tokens + got.completion_tokens,
                 usd=now.usd + usd,
             )
-        return got.text
+        return readable(got.text)
 
     # What a run keeps of it
 

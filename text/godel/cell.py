@@ -7,6 +7,7 @@ the next, the sandbox ends with all that is in it and the next turn gets a new o
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -33,6 +34,9 @@ CALLS = 20_000
 """What one turn may ask for."""
 LATE = 10.0
 """Seconds after which a runtime that reports nothing of an overdue turn is given up."""
+DEEP = 100
+"""Levels of lists and objects in a message; the store and JSON itself fail at some hundreds."""
+_LONE = re.compile(r"[\ud800-\udfff]")
 Serve = Callable[[str, Mapping[str, Any]], Any]
 """Answers what a turn asks for by name."""
 
@@ -118,7 +122,10 @@ def _followed(session: Session, answering: Answering, seconds: float) -> dict[st
     late = time.monotonic() + patience
     calls = 0
     while True:
-        message = session.hear(0.25)
+        try:
+            message = tame(session.hear(0.25))
+        except ValueError as error:
+            raise session.stop(str(error)) from None
         answering.check()
         if message is None:
             if answering.busy:
@@ -134,6 +141,28 @@ def _followed(session: Session, answering: Answering, seconds: float) -> dict[st
                 raise session.stop(f"it called for more than {CALLS} things")
             answering.take(message)
             late = time.monotonic() + patience
+
+
+def readable(text: str) -> str:
+    """``text`` without halves of characters, which JSON can hold and nothing can write."""
+    return _LONE.sub("\ufffd", text)
+
+
+def tame(message: Any, depth: int = 0) -> Any:
+    """What a turn said, so that the host can keep it: :func:`readable`, and not too deep.
+
+    Raises:
+        ValueError: it is nested deeper than :data:`DEEP`.
+    """
+    if depth > DEEP:
+        raise ValueError(f"it said something of more than {DEEP} levels")
+    if isinstance(message, str):
+        return readable(message)
+    if isinstance(message, list):
+        return [tame(part, depth + 1) for part in message]
+    if isinstance(message, dict):
+        return {readable(key): tame(part, depth + 1) for key, part in message.items()}
+    return message
 
 
 class Answering:

@@ -26,8 +26,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -38,14 +39,15 @@ from common.records import Metric, Round, Split, identity
 from common.stages import Progress
 from common.store import Store
 from text.godel.broker import MESSAGES, ROLES, Broker, Spent, checked_messages
-from text.godel.cell import Cell, NotAllowedError
+from text.godel.cell import CALLS, Cell, NotAllowedError
 from text.godel.environment import Environment
 from text.godel.models import RecordingEndedError
 from text.godel.source import Source
 from text.godel.workshop import Rules, Version, Workshop, last_line, says_goal
 
-DECISIONS = 4
-"""What one step may ask the optimiser for."""
+MOST = {"decide": 4, "call_llm": 50, "interact": 10, "self_update": 20, "run_code": 20}
+"""Of each action in a step. Its time stops while it waits for the host, so that an improver that
+acts in a loop would go on for as long as there is money."""
 STATE = 400_000
 """Characters of the state that an improver hands on."""
 RECIPE = "text/evolve"
@@ -67,9 +69,10 @@ class Result:
 
 @dataclass
 class _Said:
-    """What the optimiser was asked for in a step, and whether it failed to answer."""
+    """What a step did, whether it got to a decision, and whether the optimiser failed to answer."""
 
-    decisions: int = 0
+    done: Counter[str] = field(default_factory=Counter)
+    decided: bool = False
     unanswered: bool = False
 
 
@@ -85,12 +88,15 @@ class Evolution:
         rules: Rules,
         progress: Progress | None = None,
         kept: Callable[[Evolution], None] | None = None,
+        begun: Callable[[], None] | None = None,
     ) -> None:
         self.environment, self.broker, self.store = environment, broker, store
         self.steps, self.rules = steps, rules
         self.progress = progress or (lambda *_: None)
         self.kept = kept or (lambda _: None)
         """Called after every step that was committed."""
+        self.begun = begun or (lambda: None)
+        """Called when the run is this process's, before it does anything."""
         self.workshop = Workshop(environment, broker, rules, progress=self.progress)
         self.mind = Cell()
         self.agent: dict[str, Any] = {}
@@ -112,6 +118,7 @@ class Evolution:
         lease = self.store.lease(run, f"{RECIPE}:{name}", config, seed, plan)
         status = "failed"
         try:
+            self.begun()
             with disk_errors(self.store.home):
                 result = self._all(lease)
             status = "done"
@@ -178,7 +185,7 @@ class Evolution:
             if workshop.current.source.improver == improver != self.proven and not said.unanswered:
                 workshop.restore(self.proven, f"step {step} failed: {last_line(problem)}")
                 self._tell("the improver of the last step that worked was put back")
-        elif said.decisions:
+        elif said.decided:
             self.proven = improver
         self._commit(lease, step, began)
 
@@ -188,10 +195,7 @@ class Evolution:
 
         def decide(messages: Any) -> str:
             says_goal(messages, self.goal)
-            said.decisions += 1
-            if said.decisions > DECISIONS:
-                raise NotAllowedError(f"a step has {DECISIONS} decisions")
-            said.unanswered = True
+            said.decided = said.unanswered = True
             reply = self.broker.decide(messages)
             said.unanswered = False
             return reply
@@ -221,6 +225,9 @@ class Evolution:
             for argument, value in texts.items():
                 if not isinstance(value, str):
                     raise NotAllowedError(f"{name}: {argument} must be a text")
+            said.done[name] += 1
+            if said.done[name] > (most := MOST.get(name, CALLS)):
+                raise NotAllowedError(f"{name}: a step may do that {most} times")
             return action(**arguments)
 
         return serve
@@ -341,11 +348,18 @@ class Evolution:
 
 def unsound(state: Any) -> str:
     """Why a state that an improver gives cannot be handed to the next step; "" if it can."""
-    if not isinstance(state, dict) or len(json.dumps(state)) > STATE:
-        return f"the state must be an object of at most {STATE} characters"
+    # The runtime sees to most of this, but code may have written past it.
+    history = state.get("history") if isinstance(state, dict) else None
+    if not isinstance(history, list):
+        return "the state must be an object with a list called history"
     try:
-        if state.get("history"):
-            checked_messages(state["history"][-MESSAGES:])
+        if len(json.dumps(state, allow_nan=False)) > STATE:
+            return f"the state may have {STATE} characters"
+    except ValueError:
+        return "the state holds a number that JSON has not"
+    try:
+        for at in range(0, len(history), MESSAGES):
+            checked_messages(history[at : at + MESSAGES])
     except NotAllowedError as error:
         return f"the history of the state: {error}"
     return ""

@@ -339,7 +339,8 @@ def says_goal(messages: Any, goal: str) -> None:
     Raises:
         NotAllowedError: ``messages`` do not hold it.
     """
-    texts = [m.get("content") for m in messages if isinstance(m, dict)] if messages else []
+    given = messages if isinstance(messages, list) else []
+    texts = [m.get("content") for m in given if isinstance(m, dict)]
     if not any(isinstance(text, str) and goal in text for text in texts):
         raise NotAllowedError("the messages of a decision must hold the goal as it was given")
 
