@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from common.store import Store
+from tests.common.loopback import serving
+from tests.text.godel import call
 from tests.text.tiny import upspiral
+from text.godel import folder
 
 
 def test_game_of_24_is_rewritten_to_a_search_and_solved(
@@ -44,7 +51,7 @@ def test_game_of_24_is_rewritten_to_a_search_and_solved(
     code, again, _ = upspiral(monkeypatch, "evolve", "--resume", str(out))
     assert code == 0 and again["test"] == told["test"]
     code, _, err = upspiral(monkeypatch, "evolve", "--out", str(out))
-    assert code == 2 and "holds a run already" in err
+    assert code == 2 and "holds the run games" in err and f"--resume {out}" in err
     code, shown, _ = upspiral(monkeypatch, "runs", "resume", "games")
     assert code == 0 and shown["best"] == told["best"]
 
@@ -60,8 +67,6 @@ def test_game_of_24_is_rewritten_to_a_search_and_solved(
         (["--model", "served:big"], "a served model needs --base-url"),
         (["--task", "game25"], "did you mean 'game24'"),
         (["--test", "5000"], "test games, not 5000"),
-        (["--diff", "{tmp}", "0", "1"], "has no version 0"),
-        (["--resume", "{tmp}"], "is no folder of an evolution"),
         (["--task", "x-alpaca:{tmp}/a.jsonl"], "no data in"),
     ],
 )
@@ -72,3 +77,130 @@ def test_mistakes_of_the_user_end_in_a_line(
     given = [word.replace("{tmp}", str(tmp_path)) for word in words]
     code, _, err = upspiral(monkeypatch, "evolve", "--out", str(tmp_path / "out"), *given)
     assert code == 2 and message in err and len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()  # nothing is left of what did not begin
+
+
+SMALL = ["--iterations", "1", "--validation", "2", "--test", "2", "--seconds", "2"]
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A run of one step, in a home of its own."""
+    monkeypatch.setenv("UPSPIRAL_HOME", str(tmp_path / "home"))
+    (tmp_path / "small.md").write_text(f"---- 1\n{call('self_inspect')}\n")
+    return ["evolve", "--model", f"scripted:{tmp_path / 'small.md'}", *SMALL]
+
+
+def test_a_folder_or_a_name_that_is_taken_stays_as_it_is(
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "mine/best/policy.py"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    code, _, err = upspiral(monkeypatch, *small, "--out", str(tmp_path / "mine"))
+    assert code == 2 and "mine holds files and no run — name a new or an empty --out" in err
+    assert mine.read_text() == "mine" and len(list((tmp_path / "mine").iterdir())) == 1
+    (tmp_path / "a").mkdir()  # an empty one will do
+    assert upspiral(monkeypatch, *small, "--out", str(tmp_path / "a"), "--name", "one")[0] == 0
+    for more in ([], ["--test", "3"]):
+        words = [*small, "--out", str(tmp_path / "b"), "--name", "one", *more]
+        code, _, err = upspiral(monkeypatch, *words)
+        assert code == 2 and "there is a run one already" in err and "runs resume one" in err
+        assert not (tmp_path / "b").exists()
+    code, told, _ = upspiral(monkeypatch, "evolve", "--resume", str(tmp_path / "a"))
+    assert code == 0 and told["run"] == "one"
+
+
+def test_of_two_runs_that_begin_at_once_one_has_the_folder(
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = folder.begin
+
+    def late(place: Path, run: str) -> None:
+        if run == "two":  # both have found the folder empty
+            before(place, "one")
+        before(place, run)
+
+    monkeypatch.setattr(folder, "begin", late)
+    code, _, err = upspiral(monkeypatch, *small, "--out", str(tmp_path / "a"), "--name", "two")
+    assert code == 2 and "holds the run one" in err and "resume with" not in err
+    assert folder.run_of(tmp_path / "a") == "one" and len(list((tmp_path / "a").iterdir())) == 1
+    raced: list[bool] = []
+    both = threading.Barrier(2)
+
+    def claim(name: str) -> None:
+        both.wait()
+        try:
+            before(tmp_path / "b", name)
+            raced.append(True)
+        except Exception:
+            raced.append(False)
+
+    (tmp_path / "b").mkdir()
+    threads = [threading.Thread(target=claim, args=(name,)) for name in "xy"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(raced) == [False, True]
+
+
+def test_what_cannot_be_gone_on_with_or_shown_is_said(
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = str(tmp_path / "a")
+    assert upspiral(monkeypatch, *small, "--out", a, "--name", "one")[0] == 0
+    for words, message in (
+        (["--resume", a, "--task", "logic", "--max-drop", "0.5"],
+         "--resume with --task, --max-drop — leave out --task, --max-drop"),
+        (["--resume", a, "--out", "b"], "--resume with --out"),
+        (["--resume", a, "--budget-tokens", "9"], "run one is done"),
+        (["--resume", a, "--diff", a, "0", "1"], "--diff with --resume"),
+        (["--resume", str(tmp_path)], "is no folder of an evolution"),
+        (["--diff", a, "0", "b"], "has no version b — there are 0 to 0"),
+        (["--diff", a, "0", "1"], "has no version 1 — there are 0 to 0"),
+        (["--diff", str(tmp_path), "0", "1"], "has no version 0 — name the --out of an evolution"),
+    ):  # fmt: skip
+        code, _, err = upspiral(monkeypatch, "evolve", *words)
+        assert code == 2 and message in err and len(err.strip().splitlines()) == 1, err
+
+
+def test_a_server_that_is_gone_or_has_moved(
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "a"
+    gone = [*small, "--model", "served:m", "--out", str(place), "--name", "one"]
+    code, _, err = upspiral(monkeypatch, *gone, "--base-url", "http://127.0.0.1:9/v1")
+    assert code == 2 and "no server answers" in err and "resume with" not in err
+    assert not place.exists() and not Store().runs()
+    with serving() as first:
+
+        def say(body: dict[str, Any]) -> Any:
+            if "improves itself" in body["messages"][0]["content"]:
+                first.script = ["drop"] * 9
+                return call("call_llm", prompt="are you there?")
+            return "no idea"
+
+        first.otherwise = say
+        code, told, err = upspiral(monkeypatch, *gone, "--base-url", first.url)
+    assert code == 1 and "no server answers" in err and "resume with: upspiral runs resume" in err
+    assert "no budget: each of 1 steps may ask the model 54 times and the solver 880 times" in err
+    with serving() as second:
+        second.otherwise = lambda body: call("self_inspect")
+        words = ["--base-url", second.url, "--budget-tokens", "100000"]
+        code, told, err = upspiral(monkeypatch, "evolve", "--resume", str(place), *words)
+    assert code == 0 and told["run"] == "one" and second.seen and "no budget" not in err
+    assert json.loads((place / "run.json").read_text())["run"] == "one"
+
+
+def test_help_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+    import sys
+
+    from common import cli
+
+    said = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", said)
+    cli.main(["text", "evolve", "--help"])
+    words = " ".join(said.getvalue().split())
+    assert "After Ctrl-C" in words and "--resume agent" in words

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ class EvolveConfig:
     concurrency: int = 4
     """Questions that a served solver answers at a time."""
     out: str = "agent"
-    """Folder for the versions and the best one."""
+    """New or empty folder for the versions and the best one."""
 
     def __post_init__(self) -> None:
         from text.godel.workshop import SWITCHES
@@ -88,39 +89,52 @@ class EvolveConfig:
 @dataclass(frozen=True)
 class Evolve(EvolveConfig):
     """An agent rewrites its own policy and improver, in the sandbox, for some steps; the best
-    version is measured on test questions that it never saw. Resumable: --resume FOLDER."""
+    version is measured on test questions that it never saw."""
 
     name: str | None = None
     """Name of the run; made from task and time by default."""
     resume: Path | None = None
-    """Go on with the run of this folder; nothing else is needed then."""
-    diff: tuple[Path, int, int] | None = None
-    """Show what changed between two versions of a folder, as in --diff agent/ 3 7, and do nothing
+    """After Ctrl-C, a crash or a kill, go on with the run of this --out, as in --resume agent. Its
+    options are kept with it; another --base-url, --budget-tokens or --budget-usd can be given."""
+    diff: tuple[Path, str, str] | None = None
+    """Show what changed between two versions of an --out, as in --diff agent 3 7, and do nothing
     else."""
 
     def run(self, out: Output) -> dict[str, Any]:
         from text.godel import folder
 
         if self.diff is not None:
+            self._alone("diff")
             path, first, second = self.diff
             text = folder.diff(path, first, second)
             out.print(text or f"versions {first} and {second} are the same")
-            return {"from": first, "to": second, "diff": text}
+            return {"from": int(first), "to": int(second), "diff": text}
         if self.resume is not None:
-            return resume(folder.run_of(self.resume), out, self.resume)
-        from common.commands.outcome import made
+            given = self._alone("resume", "base_url", "budget_tokens", "budget_usd")
+            return resume(folder.run_of(self.resume), out, self.resume, given)
+        from common.store import Store
 
         given = {name: getattr(self, name) for name in EvolveConfig.__dataclass_fields__}
-        place = made(Path(self.out), "--out").absolute()
-        if (place / "run.json").exists():
-            raise UserError(
-                f"{self.out} holds a run already",
-                f"go on with --resume {self.out}, or name another",
-            )
+        place = Path(self.out).expanduser().absolute()
+        folder.vacant(place)
         config = EvolveConfig(**{**given, "out": str(place)})
         kind = self.task.partition(":")[0]
         run = self.name or f"evolve-{kind}-{time.strftime('%m%d-%H%M%S')}"
+        if any(row.run == run for row in Store().runs()):
+            raise UserError(
+                f"there is a run {run} already",
+                f"go on with it by upspiral runs resume {run}, or choose another --name",
+            )
         return evolve(config, run, out)
+
+    def _alone(self, flag: str, *may: str) -> dict[str, Any]:
+        """What was given along with ``flag``; it is a mistake if that is more than ``may``."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        default = {f.name: f.default for f in fields(self)}
+        given = {k: v for k, v in values.items() if v != default[k] and k != flag}
+        if more := [f"--{name.replace('_', '-')}" for name in given if name not in may]:
+            raise UserError(f"--{flag} with {', '.join(more)}", f"leave out {', '.join(more)}")
+        return given
 
 
 def evolve(config: EvolveConfig, run: str, out: Output) -> dict[str, Any]:
@@ -129,8 +143,8 @@ def evolve(config: EvolveConfig, run: str, out: Output) -> dict[str, Any]:
     from common.store import Store
     from text.godel import environment, folder, models
     from text.godel.broker import Broker, Budget
-    from text.godel.evolve import Evolution
-    from text.godel.workshop import Rules
+    from text.godel.evolve import MOST, Evolution
+    from text.godel.workshop import ASKS, Rules
 
     task = environment.load(config.task, config.validation, config.test)
     optimiser = models.load(config.model, config.base_url, config.concurrency)
@@ -140,25 +154,42 @@ def evolve(config: EvolveConfig, run: str, out: Output) -> dict[str, Any]:
     budget = Budget(
         config.budget_tokens, config.budget_usd, config.prices, config.solver_prices
     )  # fmt: skip
-    place = Path(config.out)
+    served = f"{config.model} {config.solver}".count("served:")
+    if served and not (config.budget_tokens or config.budget_usd):
+        out.note(
+            f"no budget: each of {config.iterations} steps may ask the model "
+            f"{MOST['decide'] + MOST['call_llm']} times and the solver "
+            f"{(MOST['interact'] + 1) * ASKS * config.validation} times; "
+            "--budget-tokens or --budget-usd would end that"
+        )
+    place = outcome.made(Path(config.out), "--out")
     history: list[Any] = []
 
     def keep(evolution: Evolution) -> None:
         history[:] = evolution.agent.get("history") or []
         folder.write(place, run, evolution.versions, evolution.workshop.best.index, history)
 
-    store = Store()
-    folder.begin(place, run)
-    out.run = run
-    result = Evolution(
+    def begun() -> None:
+        folder.begin(place, run)
+        out.run = run
+
+    out.run = None
+    evolution = Evolution(
         task,
         Broker(optimiser, solver, budget, config.max_tokens),
-        store,
+        Store(),
         config.iterations,
         Rules(config.max_drop, config.seconds, config.without),
         out.progress(),
         keep,
-    ).run(run, 0, asdict(config), config.task)
+        begun,
+    )
+    try:
+        result = evolution.run(run, 0, asdict(config), config.task)
+    except UserError as error:
+        if out.run is None:
+            raise
+        raise RuntimeError(str(error)) from error  # no mistake: it was under way, and can go on
     told = tell(result, out)
     out.print(f"the best version is in {place / 'best'}")
     return {"run": run, "out": place, **told, "report": outcome.report(out, run)}
@@ -201,16 +232,25 @@ def tell(result: Result, out: Output) -> dict[str, Any]:
     return {**found, "spent": result.spent}
 
 
-def resume(run: str, out: Output, place: Path | None = None) -> dict[str, Any]:
-    """Continue ``run`` with the configuration that it was started with."""
+def resume(
+    run: str, out: Output, place: Path | None = None, changed: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Continue ``run`` with the configuration that it was started with, but for what ``changed``.
+
+    Raises:
+        UserError: it is done, and has nothing left that a change could be for.
+    """
     from common.store import Store
 
-    row = Store().run(run)
+    store = Store()
+    row = store.run(run)
+    if changed and store.units(run, 0, "test"):
+        raise UserError(f"run {run} is done", "leave out everything but --resume to see it again")
     known = EvolveConfig.__dataclass_fields__
     given: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in row.config.items() if k in known
     }
-    config = EvolveConfig(**given)
+    config = EvolveConfig(**given | dict(changed or {}))
     if place is not None:
         config = replace(config, out=str(place.absolute()))
     return evolve(config, run, out)

@@ -279,7 +279,6 @@ class Evolution:
             "feedback": self.workshop.feedback,
             "broker": self.broker.state(),
             "charged": asdict(self.workshop.charged),
-            "stopped": self.stopped,
         }
         seconds = time.monotonic() - began
         lease.commit(step, "step", 0, [*tasks, *rounds, *metrics], None, state, seconds)
@@ -310,10 +309,11 @@ class Evolution:
             last += 1
         unit = self.store.units(run, last, "step")["step", 0]
         state = unit.payload
-        self.agent, self.stopped = state["agent"], state["stopped"]
+        self.agent = state["agent"]
         path = self.store.path(state["proven"]) / "improver.py"
         self.proven = path.read_text(encoding="utf-8")
         self.broker.restore(state["broker"])
+        self.stopped = self.broker.exhausted
         workshop = self.workshop
         workshop.charged = Spent(**state["charged"])
         current, best = (self.versions[state[name]] for name in ("current", "best"))

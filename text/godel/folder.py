@@ -44,10 +44,36 @@ def write(
         _put(folder / "conversation.md", "\n\n---\n\n".join(said) + "\n")
 
 
-def begin(folder: Path, run: str) -> None:
-    """Say whose folder it is before there is anything in it, so that it can be resumed by it."""
+def vacant(folder: Path) -> None:
+    """See that a run can begin in ``folder``, which need not be there.
+
+    Raises:
+        UserError: it holds a run, or what is none of ours to write over.
+    """
+    if (folder / "run.json").exists():
+        raise UserError(
+            f"{folder} holds the run {run_of(folder)}",
+            f"go on with it by --resume {folder}, or name another --out",
+        )
     with disk_errors(folder):
-        _put(folder / "run.json", json.dumps({"run": run, "best": 0}))
+        if folder.is_dir() and any(folder.iterdir()):
+            raise UserError(f"{folder} holds files and no run", "name a new or an empty --out")
+
+
+def begin(folder: Path, run: str) -> None:
+    """Say whose folder it is before there is anything in it, so that it can be resumed by it.
+
+    Raises:
+        UserError: as :func:`vacant`, unless the run that it holds is ``run``.
+    """
+    if (folder / "run.json").exists() and run_of(folder) == run:
+        return
+    vacant(folder)
+    try:
+        with disk_errors(folder), (folder / "run.json").open("x", encoding="utf-8") as file:
+            file.write(json.dumps({"run": run, "best": 0}))
+    except FileExistsError:  # a run that began at the same time was first
+        vacant(folder)
 
 
 def facts(version: Version) -> dict[str, Any]:
@@ -82,20 +108,22 @@ def run_of(folder: Path) -> str:
     return str(found)
 
 
-def diff(folder: Path, first: int, second: int) -> str:
-    """What changed from one version to another.
+def diff(folder: Path, first: str, second: str) -> str:
+    """What changed from one version to another, by their numbers.
 
     Raises:
         UserError: there is no such version.
     """
     found = []
+    there = sorted(p.name for p in (folder / "versions").glob("[0-9]*"))
     for number in (first, second):
-        path = _at(folder, number)
-        if not path.is_dir():
-            there = sorted(p.name for p in (folder / "versions").glob("[0-9]*"))
-            remedy = (
-                f"versions 0 to {int(there[-1])}" if there else "name the --out of an evolution"
-            )
+        path = _at(folder, int(number)) if number.isdecimal() else None
+        if path is None or not path.is_dir():
+            remedy = "name the --out of an evolution, and two numbers"
+            if there:
+                remedy = (
+                    f"there are 0 to {int(there[-1])}, as in --diff {folder} 0 {int(there[-1])}"
+                )
             raise UserError(f"{folder} has no version {number}", remedy)
         found.append(Source.read(path))
     return found[0].diff(found[1])

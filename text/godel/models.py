@@ -17,6 +17,7 @@ import json
 import re
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -66,13 +67,15 @@ def load(name: str, base_url: str | None = None, concurrency: int = 4) -> Model:
     """The model called ``name``.
 
     Raises:
-        UserError: there is no such model or recording, or it needs an address.
+        UserError: there is no such model or recording, or it needs an address, or none answers.
     """
     kind, colon, rest = name.partition(":")
     if colon and kind == "scripted":
         return Scripted.load(rest)
     if colon and kind == "served":
-        return Served(connect(rest, base_url, concurrency=concurrency))
+        model = Served(connect(rest, base_url, concurrency=concurrency))
+        model.reach()
+        return model
     return Local.load(name)
 
 
@@ -141,6 +144,15 @@ class Served:
         self.policy, self.width = policy, policy.concurrency
         self.optional = True
         """Whether temperature and length are sent: some models take neither."""
+
+    def reach(self) -> None:
+        """Ask for a word, so that no run begins without a server.
+
+        Raises:
+            UserError: none answers, or not with this key or name.
+        """
+        with suppress(ServedError):  # it is there, and may do better with other messages
+            self.policy.complete([{"role": "user", "content": "hello"}], max_tokens=1)
 
     def complete(
         self,
