@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -51,16 +52,16 @@ def run(
         keeping = Keeping(folder, source, files, limits, layer)
         try:
             outcome, box = keeping.wait()
+            if box is None:
+                return outcome, {}, []
+            try:
+                return outcome, *outputs.collect(box, limits.folder, limits.files)
+            finally:
+                os.close(box)
         finally:
             keeping.close()
-        if box is None:
-            return outcome, {}, []
-        try:
-            return outcome, *outputs.collect(box, limits.folder, limits.files)
-        finally:
-            os.close(box)
     finally:
-        if folder.exists():  # the keeper removes it if it was interrupted
+        if folder.exists():  # there was no keeper to do it, or it was ended from outside
             keeper.remove(str(folder))
 
 
@@ -163,8 +164,12 @@ class Keeping:
             os.close(box)
 
     def close(self) -> None:
-        """End the job if it has not ended; nothing of it runs when this returns."""
-        self.control.close()  # the keeper ends the job when this end is closed, and then itself
+        """End the job if it has not ended; nothing of it runs or is left when this returns."""
+        # The keeper ends the job and then itself when this end is shut; closing is not enough, as a
+        # process that was forked may hold it, too.
+        with contextlib.suppress(OSError):
+            self.control.shutdown(socket.SHUT_RDWR)
+        self.control.close()
         self.process.wait()
 
 

@@ -387,13 +387,15 @@ def main() -> None:
     keeper = Keeper(order, control, engine)
     answer = json.dumps(keeper.run()).encode()
     if select.select([engine, control.fileno()], [], [], 0)[0]:
-        return remove(order["folder"])  # nobody listens, and nobody else may be left to do it
+        return remove(order["folder"])  # nobody listens
     found = [] if keeper.folder is None else [struct.pack("i", keeper.folder)]
     rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, one) for one in found]
     with contextlib.suppress(OSError):
         sent = control.sendmsg([struct.pack("=Q", len(answer))], rights)
         assert sent == 8
         control.sendall(answer)
+        select.select([engine, control.fileno()], [], [])  # until it has all it wants, or is gone
+    remove(order["folder"])  # not the engine: it may be killed before it gets to that
 
 
 if __name__ == "__main__":

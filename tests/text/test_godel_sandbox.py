@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 
 from common import sandbox
 from common.records import Metric
+from common.sandbox import job
 from common.store import Store
 from tests.text.godel import (
     HOSTILE,
@@ -99,6 +103,28 @@ def test_what_the_host_cannot_answer_ends_the_turn_and_is_raised() -> None:
         refused = cell.turn(request, nothing, 5)
         assert refused.final is not None
         assert "HostError: there is no ask" in refused.final["answers"][0]["error"]
+
+
+@pytest.mark.parametrize("wall", WALLS)
+def test_whoever_is_killed_while_it_ends_its_sandbox_leaves_no_folder(
+    wall: sandbox.Layer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    pid = os.fork()
+    if pid == 0:
+        try:
+            cell = Cell(layer=wall)
+            cell.turn({"do": "run", "policy": "", "code": ""}, nothing, 5)
+            monkeypatch.setattr(job.Keeping, "close", lambda _: os.kill(os.getpid(), 9))
+            assert any(tmp_path.iterdir())
+            cell.close()
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -9
+    last = time.monotonic() + 15
+    while left := list(tmp_path.iterdir()):
+        assert time.monotonic() < last, left
+        time.sleep(0.02)
 
 
 # Nothing to find
