@@ -386,15 +386,13 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     keeper = Keeper(order, control, engine)
     answer = json.dumps(keeper.run()).encode()
-    if select.select([engine, control.fileno()], [], [], 0)[0]:
-        return remove(order["folder"])  # nobody listens
-    found = [] if keeper.folder is None else [struct.pack("i", keeper.folder)]
-    rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, one) for one in found]
-    with contextlib.suppress(OSError):
-        sent = control.sendmsg([struct.pack("=Q", len(answer))], rights)
-        assert sent == 8
-        control.sendall(answer)
-        select.select([engine, control.fileno()], [], [])  # until it has all it wants, or is gone
+    kept = () if keeper.folder is None else (keeper.folder,)
+    rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", one)) for one in kept]
+    if not select.select([engine, control.fileno()], [], [], 0)[0]:  # somebody listens
+        with contextlib.suppress(OSError):
+            assert control.sendmsg([struct.pack("=Q", len(answer))], rights) == 8
+            control.sendall(answer)
+            select.select([engine, control.fileno()], [], [])  # until it has all, or is gone
     remove(order["folder"])  # not the engine: it may be killed before it gets to that
 
 
