@@ -48,7 +48,11 @@ class Measure:
 
         how = Preprocessing(self.smooth, self.clamp, self.normalise)
         log = read(self.logs, self.metric)
-        life = prepare(log, [read(path, self.metric) for path in self.ste], how)
+        experts = [read(path, self.metric) for path in self.ste]
+        for one in (log, *experts):
+            if one.begun is not None:
+                out.note(f"{one.name}, block {one.begun}: begun, without an experience yet")
+        life = prepare(log, experts, how)
         found = tell(out, life)
         if self.plot is not None:
             draw(self.plot, life)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ class Log:
     train: NDArray[np.bool_]
     wake: NDArray[np.bool_]
     value: NDArray[np.float64]
+    begun: int | None = None
+    """The last block where it is still empty, as an agent that was interrupted leaves it."""
 
     def __len__(self) -> int:
         return len(self.value)
@@ -51,13 +54,15 @@ def read(folder: Path, metric: str | None = None) -> Log:
     """The log in ``folder``, of one metric column: the only one by default.
 
     Experiences that did not end as ``complete`` are left out. Workers are merged by the number of
-    the experience.
+    the experience, which counts over all of them. Blocks are numbered from 0: were one missing, the
+    metrics would be those of another lifetime.
 
     Raises:
         UserError: no log, an unknown version, a column that is not there, a value that is no finite
-            number, a torn or malformed file (which is named), or not a single complete experience.
+            number, a torn or malformed file (which is named), a block that is missing, empty or in
+            another one's folder, an experience that is there twice, or none that is complete.
     """
-    columns = _columns(folder)
+    columns = columns_of(folder)
     if metric is None:
         if len(columns) != 1:
             raise UserError(
@@ -72,18 +77,45 @@ def read(folder: Path, metric: str | None = None) -> Log:
     if not files:
         raise UserError(f"{folder} holds no {DATA}", f"name {FORM}")
     tasks: dict[str, int] = {}
-    parts = [part for file in files for part in _parts(file, metric, tasks)]
-    merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    if not len(merged["value"]):
+    found = {file: _parts(file, metric, tasks) for file in files}
+    begun = _begun(folder, found)
+    parts = [part for pieces in found.values() for part in pieces]
+    if not any(len(part["value"]) for part in parts):
         raise UserError(f"{folder} has no complete experience", "let the agent finish one")
+    merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = merged["experience"]
     if (np.diff(order) < 0).any():
         sorting = np.argsort(order, kind="stable")
         merged = {name: array[sorting] for name, array in merged.items()}
-    return Log(folder.name, tuple(tasks), **merged)
+    order = merged["experience"]
+    if (twice := order[1:][order[1:] == order[:-1]]).size:
+        blocks = sorted({*merged["block"][order == twice[0]].tolist()})
+        raise UserError(
+            f"{folder} has experience {twice[0]} more than once, in block "
+            f"{' and '.join(map(str, blocks))}",
+            "leave the copy out, or number experiences over all blocks and workers",
+        )
+    return Log(folder.name, tuple(tasks), **merged, begun=begun)
 
 
-def _columns(folder: Path) -> list[str]:
+def _begun(folder: Path, found: Mapping[Path, Sequence[Any]]) -> int | None:
+    """The last block where it is empty; no other may be, and none may be missing."""
+    blocks = {_number(file) for file in found}
+    gap = next((n for n, block in enumerate(sorted(blocks)) if n != block), None)
+    if gap is not None:
+        raise UserError(
+            f"{folder} has no block {gap}, though it goes on to {max(blocks)}",
+            "put its folder back, or number blocks from 0 without gaps",
+        )
+    last = max(blocks)
+    for file, pieces in found.items():
+        if not pieces and _number(file) < last:
+            raise UserError(f"{file} holds no experience", "put its lines back")
+    held = any(pieces for file, pieces in found.items() if _number(file) == last)
+    return None if held else last
+
+
+def columns_of(folder: Path) -> list[str]:
     """The metrics that the log says it has."""
     path = folder / "logger_info.json"
     try:
@@ -94,7 +126,7 @@ def _columns(folder: Path) -> list[str]:
         raise UserError(f"{folder} is no log: no logger_info.json", f"name {FORM}") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
-            f"{path} does not say which metrics there are ({error!r})",
+            f"{path} does not say which metrics there are ({type(error).__name__})",
             'write {"metrics_columns": ["performance"], "log_format_version": "1.1"}',
         ) from error
     if version not in VERSIONS:
@@ -108,12 +140,26 @@ def _columns(folder: Path) -> list[str]:
 
 def _order(file: Path) -> tuple[str, int, str]:
     """Files by worker, then by the number of their block."""
-    number = re.match(r"\d+", file.parent.name)
-    return file.parent.parent.name, int(number[0]) if number else -1, file.parent.name
+    return file.parent.parent.name, _number(file), file.parent.name
+
+
+def _number(file: Path) -> int:
+    """The block that a file's folder is named after.
+
+    Raises:
+        UserError: it is named after none.
+    """
+    number = re.search(r"\d+", file.parent.name)
+    if number is None:
+        raise UserError(f"{file.parent} has no block number in its name", "as in 0-train")
+    return int(number[0])
 
 
 def _parts(file: Path, metric: str, tasks: dict[str, int]) -> list[dict[str, NDArray[Any]]]:
-    """The columns that are kept of each piece of a file; new tasks are added to ``tasks``."""
+    """The columns that are kept of each piece of a file; new tasks are added to ``tasks``.
+
+    A file without experiences has no pieces.
+    """
     import pyarrow as pa
     from pyarrow import csv
 
@@ -141,7 +187,8 @@ def _parts(file: Path, metric: str, tasks: dict[str, int]) -> list[dict[str, NDA
         found = []
         with reading:
             for batch in reading:
-                found.append(_kept(file, batch, metric, tasks))
+                if batch.num_rows:
+                    found.append(_kept(file, batch, metric, tasks))
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         said = str(error).splitlines()[0]
         raise UserError(
@@ -163,6 +210,11 @@ def _kept(file: Path, batch: Any, metric: str, tasks: dict[str, int]) -> dict[st
     wrong = set(columns["block_type"].unique().to_pylist()) - {"train", "test"}
     if wrong:
         raise UserError(f"{file} has the block type {wrong.pop()!r}", "it is train or test")
+    strays = set(columns["block_num"].unique().to_pylist()) - {_number(file)}
+    if strays:
+        raise UserError(
+            f"{file} holds experiences of block {strays.pop()}", "put them into that block's folder"
+        )
     done = pc.equal(columns["exp_status"], "complete")
     columns = {name: column.filter(done) for name, column in columns.items()}
     value = columns[metric].to_numpy(zero_copy_only=False).astype(np.float64)

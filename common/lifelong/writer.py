@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from common.artifacts import disk_errors
 from common.errors import UserError
-from common.lifelong.logs import DATA
+from common.lifelong.logs import DATA, columns_of
 
 FIELDS = ("block_num", "exp_num", "worker_id", "block_type", "block_subtype", "task_name",
           "task_params", "exp_status", "timestamp")  # fmt: skip
@@ -41,11 +41,9 @@ class LogWriter:
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             if path.exists():
-                there = json.loads(path.read_text(encoding="utf-8"))
-                if there.get("metrics_columns") != info["metrics_columns"]:
-                    raise UserError(
-                        f"{folder} is a log of {there.get('metrics_columns')}", "name another one"
-                    )
+                there = columns_of(folder)
+                if there != info["metrics_columns"]:
+                    raise UserError(f"{folder} is a log of {there}", "name another one")
             else:
                 text = json.dumps(dict(scenario or {}), indent=1) + "\n"
                 (folder / "scenario_info.json").write_text(text, encoding="utf-8")

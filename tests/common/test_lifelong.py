@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -189,6 +190,22 @@ def broken(folder: Path, change: str) -> None:
     elif change == "nothing done":
         for file in folder.glob("*/*/data-log.tsv"):
             file.write_text(file.read_text().replace("complete", "cut"))
+    elif change == "binary info":
+        info.write_bytes(b"\xd4" * 5000)
+    elif change == "gap":
+        shutil.rmtree(folder / "worker-0/5-train")
+    elif change == "no first":
+        shutil.rmtree(path.parent)
+    elif change == "header only":
+        path.write_text(lines[0])
+    elif change == "wrong folder":
+        shutil.copy(path, folder / "worker-0/1-test")
+    elif change == "no number":
+        path.parent.rename(folder / "worker-0/test")
+    elif change == "twice":
+        path.write_text("".join([*lines, lines[-1]]))
+    elif change == "two workers":
+        shutil.copytree(folder / "worker-0", folder / "worker-1")
     elif change == "no files":
         for file in folder.glob("*/*/data-log.tsv"):
             file.unlink()
@@ -200,7 +217,13 @@ def broken(folder: Path, change: str) -> None:
      ("version", "version 2.0"), ("no metric", "no metric 'performance'"),
      ("torn", "torn or malformed"), ("word", "torn or malformed"), ("nan", "no finite number"),
      ("column", "no column task_name"), ("type", "block type 'exam'"),
-     ("nothing done", "no complete experience"), ("no files", "holds no data-log")],
+     ("nothing done", "no complete experience"), ("no files", "holds no data-log"),
+     ("binary info", "logger_info.json does not say which metrics there are (UnicodeDecodeError)"),
+     ("gap", "no block 5, though it goes on to 10"), ("no first", "no block 0"),
+     ("header only", "0-test/data-log.tsv holds no experience"),
+     ("wrong folder", "1-test/data-log.tsv holds experiences of block 0"),
+     ("no number", "no block number"), ("twice", "experience 1 more than once, in block 0"),
+     ("two workers", "experience 0 more than once")],
 )  # fmt: skip
 def test_damaged_logs_are_told(
     change: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -210,6 +233,37 @@ def test_damaged_logs_are_told(
     assert main(["lifelong", "measure", str(folder), "--metric", "performance"]) == 2
     said_of = capsys.readouterr().err.splitlines()
     assert len(said_of) == 1 and said in said_of[0] and " — " in said_of[0]
+
+
+def test_what_an_interrupted_agent_leaves_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path / "life", LIFE)
+    assert main(["lifelong", "measure", str(folder), "--json"]) == 0
+    whole = capsys.readouterr()
+    assert "block 11" not in whole.err
+    LogWriter(folder).begin("train")
+    assert main(["lifelong", "measure", str(folder), "--json"]) == 0
+    found = capsys.readouterr()
+    assert (
+        found.out == whole.out and "life, block 11: begun, without an experience yet" in found.err
+    )
+    lone = tmp_path / "begun"
+    LogWriter(lone).begin("train")
+    with pytest.raises(UserError, match="no complete experience"):
+        read(lone)
+
+
+def test_workers_share_blocks_and_numbers(tmp_path: Path) -> None:
+    folder = tmp_path / "life"
+    for worker in "ab":
+        log = LogWriter(folder, worker=worker)
+        log.block = -1
+        for kind in ("test", "train"):
+            log.begin(kind)
+            log.add("a", {"performance": 1.0})
+            log.add("a", {"performance": 2.0})
+    assert read(folder).experience.tolist() == [*range(8)]
 
 
 def test_an_expert_has_one_task(tmp_path: Path) -> None:
