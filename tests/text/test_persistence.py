@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,6 +67,8 @@ def test_names_are_hashed_as_they_are_read(tmp_path: Path) -> None:
         ('{"user": "a", "time": true, "community": "c", "text": ""}', "no number"),
         ('{"user": "a", "time": NaN, "community": "c", "text": ""}', "no number"),
         (b"\xff\xfe", "line 2"),
+        (r'{"user": "\ud800", "time": 1, "community": "c", "text": ""}', "line 2"),
+        (f'{{"user": "a", "time": {"9" * 400}, "community": "c", "text": ""}}', "line 2"),
     ],
 )
 def test_a_mistake_names_its_line(tmp_path: Path, line: str | bytes, says: str) -> None:
@@ -115,7 +118,11 @@ def test_windows_and_labels_by_hand() -> None:
         "too late": False,
     }
     assert found.flow["neither persistent nor not"] == 2
-    assert found.flow["outcome not yet over"] == found.flow["fewer than 2 posts before"] == 1
+    assert (
+        found.flow["outcome not yet over"]
+        == found.flow["fewer than 2 posts up to the intention"]
+        == 1
+    )
     assert found.flow["people"] == 9 and found.persistent == 1
     for p in found.people:  # oldest first, and nothing of what came after
         assert p.texts == ("before 0", "before 40", "before 50")
@@ -125,6 +132,9 @@ def test_windows_and_labels_by_hand() -> None:
     assert set(cohort(posts[::-1], RULE).people) == set(found.people)
     short = Rule(("change",), observation=20, gap=10, outcome=28, posts=3, weeks=2, before=2)
     assert all(p.texts == ("before 40", "before 50") for p in cohort(posts, short).people)
+    # Two earlier posts and the intention are three.
+    assert len(cohort(posts, replace(RULE, before=3)).people) == len(found.people)
+    assert not cohort(posts, replace(RULE, before=4)).people
     with pytest.raises(UserError, match="none of"):
         cohort(posts, Rule(("elsewhere",)))
 
@@ -361,9 +371,11 @@ def test_raters_and_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert code == 0, said
     assert told["pairs"] == 30 and list(told["classifier"]) == ["metadata"]
     assert told["classifier"]["metadata"]["auroc"]["value"] == pytest.approx(0.5)  # all began alike
+    (empty := tmp_path / "empty.jsonl").write_text("\n")
     for words, says in (
         (["none.jsonl"], "no community"),
         (["none.jsonl", "--communities", "c"], "cannot read"),
+        ([str(empty), "--communities", "c"], "empty.jsonl holds no posts"),
         (["ratings:none", "--communities", "c"], "unknown run"),
         (["synthetic", "--communities", "c"], "none of"),
         (["synthetic", "--topics", "1"], "topics"),

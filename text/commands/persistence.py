@@ -46,7 +46,7 @@ class Persistence:
     weeks: int = 3
     """... in at least so many different weeks."""
     before: int = 3
-    """Least posts that must have come before."""
+    """Least posts in the days of --observation, the intention included."""
     lexicon: Path | None = None
     """A lexicon of yours: a JSON object of categories and their words, diet* for any ending."""
     topics: int = 10

@@ -35,7 +35,7 @@ class Rule:
     posts: int = 4
     weeks: int = 3
     before: int = 3
-    """Least posts in the observation window: from fewer there is nothing to read."""
+    """Least posts in the observation window, the intention included: fewer say too little."""
 
     def __post_init__(self) -> None:
         if not any(name.strip() for name in self.communities):
@@ -136,7 +136,7 @@ def cohort(posts: Iterable[Post], rule: Rule) -> Cohort:
         "people": len(first),
         "with an intention": len(intended),
         "outcome not yet over": len(intended) - len(seen),
-        f"fewer than {rule.before} posts before": little,
+        f"fewer than {rule.before} posts up to the intention": little,
         "neither persistent nor not": between,
         "persistent": sum(p.persistent for p in people),
         "not persistent": sum(not p.persistent for p in people),

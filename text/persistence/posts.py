@@ -65,9 +65,9 @@ class Posts:
         self._pseudonym = Pseudonyms()
 
     def __iter__(self) -> Iterator[Post]:
-        """Raises :class:`UserError` for a file that cannot be read; it names the line."""
+        """Raises :class:`UserError` for a line that is no post, or a file that has none."""
         try:
-            size, done = self.path.stat().st_size, 0
+            size, done, empty = self.path.stat().st_size, 0, True
             with self.path.open("rb") as file:
                 for number, line in enumerate(file, 1):
                     done += len(line)
@@ -77,19 +77,23 @@ class Posts:
                         continue
                     post = self._post(line, number)
                     if post is not None:
+                        empty = False
                         yield post
         except OSError as error:
             raise UserError(
                 f"cannot read posts from {self.path}: {error.strerror}", "name a JSON-lines file"
             ) from error
+        if empty:
+            raise UserError(f"{self.path} holds no posts of anybody", "name a file that has some")
 
     def _post(self, line: bytes, number: int) -> Post | None:
         try:
             row = json.loads(line)
             name = str(row[self.fields.user])
+            user = self._pseudonym(name)
             time = seconds(row[self.fields.time])
             community, text = row[self.fields.community], row[self.fields.text]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             wrong = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
             raise UserError(
                 f"line {number} of {self.path} is no post ({wrong})",
@@ -98,7 +102,7 @@ class Posts:
             ) from error
         if name in NOBODY or row[self.fields.user] is None:
             return None
-        return Post(self._pseudonym(name), time, str(community or ""), str(text or ""))
+        return Post(user, time, str(community or ""), str(text or ""))
 
 
 def seconds(value: Any) -> float:
