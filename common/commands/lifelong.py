@@ -217,6 +217,18 @@ def tell(out: Output, life: Lived) -> Measured:
     lost = [task for task in found.by_task if task not in life.experts]
     if lost:
         out.note(f"without a single-task expert, no RP and SE: {', '.join(lost)}")
+    trained = {r.task for r in life.regimes if r.train and r.wake}
+    for name, why in (
+        ("RP", "the expert's curve sums to 0"),
+        ("SE", "the expert's best is 0, or the first experience was as good as any"),
+    ):
+        lost = [task for task in trained & set(life.experts) if found.by_task[task][name] is None]
+        if lost:
+            out.note(f"no {name}, as {why}: {', '.join(sorted(lost))}")
+    for name in ("FT", "BT"):
+        pairs = [f"{a} > {b}" for (a, b), value in found.transfer[name].items() if value is None]
+        if pairs:
+            out.note(f"no {name}, as the test before was at 0: {', '.join(pairs)}")
     unknown = sorted(set(life.experts) - set(life.tasks))
     if unknown:
         out.note(f"experts of tasks that the lifetime does not have: {', '.join(unknown)}")

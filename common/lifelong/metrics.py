@@ -22,7 +22,7 @@ Deviation: a metric that a lifetime cannot show is None and not 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -43,8 +43,8 @@ class Measured:
 
     metrics: Mapping[str, float | None]
     by_task: Mapping[str, Mapping[str, float | None]]
-    transfer: Mapping[str, Mapping[Pair, float]]
-    """The first value of each pair of tasks, for FT, BT and their contrasts."""
+    transfer: Mapping[str, Mapping[Pair, float | None]]
+    """The first value of each pair, for FT, BT and their contrasts; None for a ratio to 0."""
 
     def plain(self) -> dict[str, Any]:
         """As JSON says it: pairs as ``learnt > tested``."""
@@ -70,7 +70,9 @@ def measure(life: Lifetime) -> Measured:
         by_task[task] = {
             "PM": _mean(maintenance(mine, tests, _first_test)),
             "PM_train": _mean(maintenance(mine, tests, _training)),
-            "RP": _mean([relative_performance(curve, c) for c in alone]) if len(curve) else None,
+            "RP": _mean(_known(relative_performance(curve, c) for c in alone))
+            if len(curve)
+            else None,
             "SE": _mean(_known(sample_efficiency(curve, c) for c in alone)) if len(curve) else None,
             "PR": recovery(trained),
         }
@@ -84,7 +86,7 @@ def measure(life: Lifetime) -> Measured:
         name: _mean(_known(found[name] for found in by_task.values()))
         for name in ("PM", "PM_train", "RP", "SE", "PR")
     }
-    metrics |= {name: _mean([*found.values()]) for name, found in transfer.items()}
+    metrics |= {name: _mean(_known(found.values())) for name, found in transfer.items()}
     metrics["MEP"] = _mean_of([r.values for r in life.regimes if id(r) in tests])
     metrics["MTP"] = _mean_of([r.values for r in life.regimes if r.train and r.wake])
     order = [*METRICS, *(name for name in metrics if name not in METRICS)]
@@ -123,13 +125,13 @@ def _training(training: Regime, test: Regime) -> Regime:  # noqa: ARG001
 
 
 def _transfer(
-    life: Lifetime, tests: set[int], *, forward: bool, how: Callable[[float, float], float]
-) -> dict[Pair, float]:
+    life: Lifetime, tests: set[int], *, forward: bool, how: Callable[[float, float], float | None]
+) -> dict[Pair, float | None]:
     """The first value of each pair: two tests in a row with a training of another task between.
 
     Forward: the task was not trained before the second test; backward: before the first test.
     """
-    found: dict[Pair, float] = {}
+    found: dict[Pair, float | None] = {}
     for task in life.tasks:
         places = [n for n, r in enumerate(life.regimes) if r.task == task and id(r) in tests]
         trainings = [n for n, r in enumerate(life.regimes) if r.task == task and r.train]
@@ -144,30 +146,37 @@ def _transfer(
     return found
 
 
-def _ratio(before: float, after: float) -> float:
-    return after / before if before else float("nan")
+def _ratio(before: float, after: float) -> float | None:
+    return after / before if before else None
 
 
 def _contrast(before: float, after: float) -> float:
     return (after - before) / (after + before) if after + before else 0.0
 
 
-def relative_performance(curve: Curve, expert: Curve) -> float:
-    """Area under a task's training curve over that of an expert, as far as both reach."""
+def relative_performance(curve: Curve, expert: Curve) -> float | None:
+    """Area under a task's training curve over that of an expert, as far as both reach.
+
+    None where the expert's is 0.
+    """
     n = min(len(curve), len(expert))
-    return float(curve[:n].sum() / expert[:n].sum())
+    area = float(expert[:n].sum())
+    return float(curve[:n].sum()) / area if area else None
 
 
 def sample_efficiency(curve: Curve, expert: Curve) -> float | None:
     """Saturation over the expert's, times the expert's experiences to saturation over its own.
 
     Both curves are smoothed (again). 0 where the agent does not learn: it saturates below a fifth
-    of the expert, or its curve falls. None where it is saturated from the first experience on.
+    of the expert, or its curve falls. None where it is saturated from the first experience on, or
+    the expert saturates at 0.
     """
     own, other = smooth(curve), smooth(expert)
     at, their = int(own.argmax()), int(other.argmax())
     middle = np.arange(len(own)) - (len(own) - 1) / 2
     falls = float(middle @ (own - own.mean())) < 0  # the sign of its least-squares slope
+    if not other.max():
+        return None
     if own.max() < 0.2 * other.max() or falls:
         return 0.0
     if at == 0:
@@ -195,7 +204,7 @@ def _tests(life: Lifetime) -> set[int]:
     return {id(r) for r in asleep or tests}
 
 
-def _known(values: Iterator[float | None]) -> list[float]:
+def _known(values: Iterable[float | None]) -> list[float]:
     return [v for v in values if v is not None]
 
 

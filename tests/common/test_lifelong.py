@@ -114,6 +114,32 @@ def test_who_does_not_learn_is_not_efficient() -> None:
     assert sample_efficiency(rising, rising) == pytest.approx(1.0)
 
 
+def test_a_ratio_to_nothing_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    blocks: list[Block] = [
+        ("test", "a", [0]), ("test", "b", [0]), ("train", "a", [0, 0, 1]),
+        ("test", "a", [0]), ("test", "b", [0.5]), ("train", "b", [0, 1]),
+        ("test", "a", [1]), ("test", "b", [1]),
+    ]  # fmt: skip
+    life = str(write(tmp_path / "life", blocks))
+    none = str(write(tmp_path / "none", [("train", "a", [0, 0, 0])]))
+    some = str(write(tmp_path / "some", [("train", "a", [0, 0.5, 0.5])]))
+    words = ["lifelong", "measure", life, "--no-normalise", "--json"]
+    assert main([*words, "--ste", none]) == 0
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert found["by_task"]["a"] == dict.fromkeys(("RP", "SE", "PR")) | {"PM": 1, "PM_train": 0}
+    assert found["transfer"]["FT"] == {"a > b": None} and found["metrics"]["FT"] is None
+    assert "inf" not in told.err and not recwarn.list
+    for said in ("no RP, as the expert's curve sums to 0: a", "no SE, as the expert's best is 0",
+                 "no FT, as the test before was at 0: a > b", "no BT, as the test"):  # fmt: skip
+        assert said in told.err, said
+    assert main([*words, "--ste", none, "--ste", some]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["metrics"]["RP"] == 1 and "no RP, as" not in told.err
+
+
 def test_smoothing_is_the_published_one() -> None:
     found = averaged(np.arange(1.0, 11.0), 3)
     assert found == pytest.approx([2, 5 / 3, 2, 3, 4, 5, 6, 7, 8, 9])
