@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from common.lifelong import Lifetime as Lived
     from common.lifelong import Log, Measured
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+"""A lifetime's name: its runs have longer ones, which must still name a run."""
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -55,7 +58,7 @@ class Measure:
         life = prepare(log, experts, how)
         found = tell(out, life)
         if self.plot is not None:
-            draw(self.plot, life)
+            draw(self.plot, life, "performance, 1 to 101" if self.normalise else "performance")
             out.print(f"\nplot: {self.plot}")
         return {"experiences": len(log), **found.plain()}
 
@@ -91,7 +94,7 @@ class Run:
 
     def run(self, out: Output) -> dict[str, Any]:
         from common.lifelong import prepare, read
-        from common.lifelong.run import Course, Lifetime, slug
+        from common.lifelong.run import Course, Lifetime, held, slug
         from common.store import Store
 
         tasks = split(self.tasks)
@@ -104,20 +107,29 @@ class Run:
         stamp = time.strftime("%m%d-%H%M%S")
         mine = replace(self, name=self.name or f"lifetime-{self.seed}-{stamp}")
         name = str(mine.name)
-        out.resume = mine.command()
+        if not NAME.fullmatch(name):
+            raise UserError(
+                f"{name!r} cannot name a lifetime", "use up to 40 letters, digits, '.', '_' and '-'"
+            )
         store = Store()
         folder = store.folder(name)
+
+        def begun() -> None:
+            out.resume = mine.command()
+
         life = Lifetime(
             course, name, folder / "log", store, self.seed, f"{domain}/lifelong:{name}",
-            asdict(mine), out.progress(), out.note,
+            asdict(mine), out.progress(), out.note, begun,
         )  # fmt: skip
-        life.live(tasks)
         alone = []
-        for task in dict.fromkeys(tasks) if self.experts else ():
-            place = folder / "experts" / slug(task)
-            expert = replace(life, name=f"{name}.expert", folder=place)
-            expert.live([task], tests=False)
-            alone.append(expert.folder)
+        with held(folder, name):
+            life.live(tasks)
+            for task in dict.fromkeys(tasks) if self.experts else ():
+                place = folder / "experts" / slug(task)
+                expert = replace(life, name=f"{name}.expert", folder=place)
+                expert.live([task], tests=False)
+                alone.append(expert.folder)
+        out.resume = None
         log = read(life.folder)
         lived = prepare(log, [read(path) for path in alone])
         tests = tested(log)
@@ -235,7 +247,7 @@ def tell(out: Output, life: Lived) -> Measured:
     return found
 
 
-def draw(path: Path, life: Lived) -> None:
+def draw(path: Path, life: Lived, label: str = "performance, 1 to 101") -> None:
     """Draw a lifetime as SVG.
 
     Raises:
@@ -244,6 +256,6 @@ def draw(path: Path, life: Lived) -> None:
     from common.lifelong.plot import figure
 
     try:
-        path.write_text(figure(life), encoding="utf-8")
+        path.write_text(figure(life, label), encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}", "choose another file") from error

@@ -15,11 +15,13 @@ unit of work that was not (:mod:`common.loop`).
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -66,7 +68,8 @@ class Course(Protocol):
 class Lifetime:
     """Where a lifetime is lived: its runs are called ``NAME.BLOCK-TASK``, its log is ``folder``.
 
-    ``note`` is told of each block before it begins.
+    ``note`` is told of each block before it begins; ``begun`` is called when no mistake stood in
+    the way, so that from there on there is something to continue.
     """
 
     course: Course
@@ -78,6 +81,7 @@ class Lifetime:
     about: Mapping[str, Any]
     progress: Progress
     note: Callable[[str], None]
+    begun: Callable[[], None]
 
     def live(self, tasks: Sequence[str], tests: bool = True) -> None:
         """Train on ``tasks`` in their order; without ``tests`` only that.
@@ -87,9 +91,10 @@ class Lifetime:
         """
         about = identity([*tasks], tests, self.seed, [self.course.config(t) for t in tasks])
         done = self._finished(about)
-        log = LogWriter(self.folder, (METRIC,), {"seed": self.seed, "tasks": [*tasks]})
         policy = self.course.policy()
         loops = {task: self.course.loop(task, policy) for task in tasks}
+        log = LogWriter(self.folder, (METRIC,), {"seed": self.seed, "tasks": [*tasks]})
+        self.begun()
         plan: list[str | None] = []
         for one in tasks:
             plan += [None, one] if tests else [one]
@@ -164,6 +169,27 @@ class Lifetime:
             partial = path.with_suffix(".partial")
             partial.write_text(json.dumps({"about": about, "blocks": blocks}), encoding="utf-8")
             os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def held(folder: Path, name: str) -> Iterator[None]:
+    """Keep other processes out of a lifetime's folder, until this one ends in whatever way.
+
+    Raises:
+        UserError: another process is at it.
+    """
+    path = folder / "lock"
+    with disk_errors(path):
+        file = path.open("ab")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"the lifetime {name!r} is under way in another process",
+                "let it finish, or give another --name",
+            ) from error
+        yield
 
 
 def label(task: str) -> str:

@@ -84,7 +84,25 @@ def test_a_small_lifetime_by_hand(tmp_path: Path) -> None:
     assert a["PR"] is None  # two trainings have one recovery, and no slope
     assert found.metrics["MEP"] == pytest.approx(np.mean([10, 10, 20, 20, 50, 40, 40, 60, 55, 45]))
     assert found.metrics["MTP"] == pytest.approx(np.mean([10, 30, 50, 50, 40, 60, 20, 40, 50]))
-    assert "<svg" in figure(prepare(log))
+
+
+def test_the_plot_has_the_experts_beside_the_lifetime(tmp_path: Path) -> None:
+    log = read(write(tmp_path / "life", LIFE))
+    expert = read(write(tmp_path / "expert", [("train", "a", [10, 20, 20, 40, 40])]))
+    alone = figure(prepare(log))
+    beside = figure(prepare(log, [expert]), "performance")
+    for word in (
+        "training",
+        "test",
+        "trained on it",
+        "trained on another",
+        "performance, 1 to 101",
+    ):
+        assert f">{word}</text>" in alone, word
+    named = ">expert of the task alone</text>"
+    assert named not in alone and "dasharray" not in alone
+    assert named in beside and ">performance</text>" in beside
+    assert beside.count("dasharray") == 3  # in both trainings of its task, and in the legend
 
 
 def test_tests_asleep_replace_those_awake(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from common.commands.lifelong import Run, offered, split
 from common.errors import UserError
 from common.lifelong import measure, prepare, read
+from common.lifelong.run import held
 from common.policies.local import HFPolicy
 from common.records import Candidate
 from common.store import Store
@@ -102,7 +103,10 @@ def test_a_killed_lifetime_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) 
     code, again, _ = lifelong(monkeypatch, *words(home, "cut"))
     assert code == 0 and again == told
     code, _, said = lifelong(monkeypatch, *words(home, "cut", "--seed", "1"))
-    assert code == 2 and "other tasks or settings" in said
+    assert code == 2 and "other tasks or settings" in said and "resume" not in said
+    with held(home / "home/runs/cut", "cut"):  # as another process has it
+        code, _, said = lifelong(monkeypatch, *words(home, "cut"))
+    assert code == 2 and "'cut' is under way in another process" in said and "resume" not in said
 
 
 def test_names_and_mistakes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,9 +118,13 @@ def test_names_and_mistakes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None
         (["run", "--tasks", "arithmetics"], "unknown task 'arithmetics'"),
         (["run", "--tasks", "logic", "--method", "vanila"], "unknown method 'vanila'"),
         (["run", "--tasks", "logic", "--recipe", "big"], "unknown recipe 'big'"),
+        (["run", "--tasks", "logic", "--name", "../x"], "'../x' cannot name a lifetime"),
+        (["run", "--tasks", "logic", "--name", "x" * 41], "cannot name a lifetime"),
+        (["run", "--tasks", f"jsonl:{home}/none.jsonl"], "none.jsonl"),
+        (["run", "--tasks", "logic", "--model", str(home / "none")], "none"),
     ):
         code, told, said = lifelong(monkeypatch, *given)
-        assert code == 2 and message in told["error"], said
+        assert code == 2 and message in told["error"] and "resume" not in said, said
     assert not Store().runs()
     monkeypatch.setattr("common.cli.domains", dict)
     with pytest.raises(UserError, match="0 domains have lifetimes"):
