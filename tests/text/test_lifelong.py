@@ -120,8 +120,8 @@ def test_names_and_mistakes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None
         (["run", "--tasks", "logic", "--recipe", "big"], "unknown recipe 'big'"),
         (["run", "--tasks", "logic", "--name", "../x"], "'../x' cannot name a lifetime"),
         (["run", "--tasks", "logic", "--name", "x" * 41], "cannot name a lifetime"),
-        (["run", "--tasks", f"jsonl:{home}/none.jsonl"], "none.jsonl"),
-        (["run", "--tasks", "logic", "--model", str(home / "none")], "none"),
+        (["run", "--tasks", f"jsonl:{home}/none.jsonl", "--model", f"{home}/model"], "none.jsonl"),
+        (["run", "--tasks", "logic", "--model", f"{home}/none"], f"{home}/none"),
     ):
         code, told, said = lifelong(monkeypatch, *given)
         assert code == 2 and message in told["error"] and "resume" not in said, said
