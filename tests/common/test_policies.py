@@ -187,7 +187,7 @@ def test_a_completion_ends_before_a_stop() -> None:
         assert held.output == text and (held.tokens <= whole.tokens)
         if text != whole.output:
             cut += 1
-            assert held.meta["finished"] and held.logprob >= whole.logprob
+            assert held.meta["finished"] and held.logprob >= whole.logprob - 1e-5
     assert 0 < cut < 16
 
 
