@@ -16,7 +16,6 @@ unit of work that was not (:mod:`common.loop`).
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -29,6 +28,7 @@ from typing import Any, Protocol
 from common.artifacts import disk_errors
 from common.errors import UserError
 from common.lifelong.writer import LogWriter
+from common.lock import alone
 from common.loop import Loop
 from common.records import identity
 from common.stages import Context, Measure, Policy, Progress
@@ -182,13 +182,8 @@ def held(folder: Path, name: str) -> Iterator[None]:
     with disk_errors(path):
         file = path.open("ab")
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"the lifetime {name!r} is under way in another process",
-                "let it finish, or give another --name",
-            ) from error
+        busy = f"the lifetime {name!r} is under way in another process"
+        alone(file, busy, "let it finish, or give another --name")
         yield
 
 

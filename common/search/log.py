@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from common.errors import UserError
+from common.lock import alone
 from common.search.tree import Search, Step, Tree
 
 
@@ -36,13 +36,8 @@ class Log:
             raise
 
     def _begin(self, key: str, config: Search) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"another search is writing to {str(self.path)!r}",
-                "let it finish, or name another folder",
-            ) from error
+        busy = f"another search is writing to {str(self.path)!r}"
+        alone(self._file, busy, "let it finish, or name another folder")
         self._file.seek(0)
         data = self._file.read()
         whole = data.rfind(b"\n") + 1

@@ -92,7 +92,8 @@ def test_mistakes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     upspiral(monkeypatch, *words(home, "plans"))
     assert "other settings" in error(*words(home, "plans", "--set", "branch=2"))
     assert "no run yet" in error("tree", "nowhere")
-    assert "no folder 'some/where'" in error("tree", "some/where")
+    for path in ("some/where", "."):
+        assert f"no search in the folder {path!r}" in error("tree", path)
     assert "unknown problem 'seven'" in error("tree", str(home / "plans"), "seven")
     assert "may be HumanEval/0" in error("tree", str(home / "plans"), "Human")
     for name, given in (

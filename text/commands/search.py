@@ -22,12 +22,8 @@ if TYPE_CHECKING:
 
 TOGETHER = 16
 """Problems that are searched side by side."""
-SETTINGS = (
-    *("branch", "depth", "exploration", "unvisited", "rollout_branch", "rollout_steps", "alpha"),
-    *("gate", "tokens", "check", "temperature", "top_p", "max_new_tokens", "shots", "chat"),
-    "sampling",
-)
-"""What --set may change."""
+SETTINGS = ("check", "temperature", "top_p", "max_new_tokens", "shots", "chat", "sampling")
+"""What --set may change, beside the settings of the search itself."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +98,7 @@ class SearchCommand:
         Raises:
             UserError: no such task or setting, or a number that is too small.
         """
+        from common.search import Search
         from text.improve import ImproveConfig, sampler
         from text.methods import method
         from text.setup import with_settings
@@ -112,10 +109,11 @@ class SearchCommand:
             raise UserError(f"count={self.count}, samples={self.samples}", "give 1 or more of each")
         if about(self.task)["kind"] != "code":
             raise UserError(f"{self.task} asks for no code", "use code-basics or humaneval")
+        names = [n for n in (*Search.__dataclass_fields__, *SETTINGS) if n != "iterations"]
         for one in self.set:
-            if one.partition("=")[0] not in SETTINGS:
+            if one.partition("=")[0] not in names:
                 raise UserError(
-                    f"no setting {one!r}", f"write name=value; names: {', '.join(SETTINGS)}"
+                    f"no setting {one!r}", f"write name=value; names: {', '.join(names)}"
                 )
         base = ImproveConfig(method="sra-mcts", task=self.task, model=self.model, shots=3,
                              samples=self.samples, max_new_tokens=128,

@@ -48,9 +48,13 @@ class TreeCommand:
         from common.search import lines, svg
 
         folder = Path(self.searched).expanduser()
-        if "/" in self.searched and not folder.is_dir():
-            raise UserError(f"there is no folder {self.searched!r}", "see --out of the search")
-        known = _of_folder(folder) if (folder / "steps.jsonl").exists() else self._of_run()
+        searched = (folder / "steps.jsonl").exists()
+        if not searched and ("/" in self.searched or self.searched.startswith(".")):
+            raise UserError(
+                f"there is no search in the folder {self.searched!r}",
+                "name the --out of an upspiral text search",
+            )
+        known = _of_folder(folder) if searched else self._of_run()
         if not known:
             where = "" if self.round is None else f" in round {self.round}"
             raise UserError(
