@@ -1,10 +1,11 @@
 """What does a tree search of plans buy? Ways to code, side by side, for equal tokens a problem.
 
 Run: ``python studies/sra_mcts.py FOLDER [MODEL] [TASK] [PROBLEMS] [TOKENS]``. For each of PROBLEMS
-test problems of TASK (code-basics, humaneval, ...) every arm samples TOKENS tokens:
+test problems of TASK (code-basics, humaneval, ...) every arm samples TOKENS tokens: a batch draws
+more, but what a problem began after they were spent has no part in its answer.
 
 * ``direct`` and ``cot`` (a plan and code in one go): pass@1 and pass@10 of independent samples, by
-  the unbiased estimator over as many samples as the tokens paid for;
+  the unbiased estimator over all that were drawn;
 * ``best-of-n``: of the direct samples one that passes most public examples, by lot among equal
   ones, in expectation;
 * ``search``: plans by tree search, code of the best plan; its answer is chosen by the public
@@ -22,6 +23,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +91,21 @@ def tested(made: Sequence[Candidate], problems: Sequence[Task]) -> list[dict[str
     ]  # fmt: skip
 
 
-def figures(arm: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Metric]:
+def paid(rows: Sequence[Mapping[str, Any]], tokens: int) -> list[Mapping[str, Any]]:
+    """Of a problem's rows, in order, those that began before its tokens were spent."""
+    before = [0, *accumulate(row["tokens"] for row in rows)]
+    return [row for row, spent in zip(rows, before, strict=False) if spent < tokens]
+
+
+def figures(arm: str, rows: Sequence[Mapping[str, Any]], tokens: int) -> dict[str, Metric]:
     """Metrics by name, an item a problem."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault(row["task"], []).append(row)
     found: dict[str, dict[str, float]] = {"tokens": {}, "samples": {}, "answer": {}}
-    for task, own in groups.items():
-        sampled = [row["correct"] for row in own if row["sampled"]]
+    for task, every in groups.items():
+        sampled = [row["correct"] for row in every if row["sampled"]]
+        own = paid(every, tokens)
         found["tokens"][task] = sum(row["tokens"] for row in own)
         found["samples"][task] = len(own)
         if arm != "best-of-n":
@@ -130,14 +139,14 @@ def main(
                 print(f"{arm}: problems {start + 1} to {start + len(shard)}", file=sys.stderr)
                 rows[arm] += drawn(arm, policy, shard, int(tokens), folder)
         rows["best-of-n"] = rows["direct"]
-        text = f"{task}, {model}, {tokens} tokens a problem\n\n{table(rows)}"
+        text = f"{task}, {model}, {tokens} tokens a problem\n\n{table(rows, int(tokens))}"
         (folder / "table.md").write_text(text)
     print(text)
 
 
-def table(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def table(rows: Mapping[str, Sequence[Mapping[str, Any]]], tokens: int) -> str:
     """The arms, a line each."""
-    told = {arm: figures(arm, rows[arm]) for arm in ARMS}
+    told = {arm: figures(arm, rows[arm], tokens) for arm in ARMS}
     best = told["best-of-n"]["answer"].items
     found = []
     for arm, metrics in told.items():
