@@ -366,7 +366,7 @@ class BStar:
             self.keep,
             self.n_star,
             solve=Solve,
-            first=train[0].id,
+            first=train[0].id if train else "",  # where it is only measured with
         )
         select = AboveThreshold(n_star=self.n_star)
         learn = parts.sft(online=True)

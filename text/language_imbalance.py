@@ -317,7 +317,7 @@ class LanguageImbalance:
     def loop(self, parts: Parts) -> Loop:
         config = parts.config
         train = parts.split("train")
-        if all(task.language == self.dominant for task in train):
+        if train and all(task.language == self.dominant for task in train):
             raise UserError(
                 f"all questions are in {self.dominant!r}, so there is nothing to learn across",
                 "take a task in several languages, such as arithmetic-multilingual or mgsm",

@@ -110,14 +110,19 @@ def questions(config: ImproveConfig, seed: int = 0) -> list[Task]:
     return prompted(found, config.shots, config.chat)
 
 
-def parts(config: ImproveConfig, memo: Memo | None = None, policy: HFPolicy | None = None) -> Parts:
+def parts(
+    config: ImproveConfig,
+    memo: Memo | None = None,
+    policy: HFPolicy | None = None,
+    asked: Sequence[Task] | None = None,
+) -> Parts:
     """The parts of a run; ``memo`` remembers what other runs proposed and measured.
 
-    The policy is the configuration's model, unless there is one already.
+    The policy is the configuration's model and ``asked`` are its tasks, unless there are others.
     """
     if config.evaluator or config.evaluator_url:
         evaluator.checked(config.evaluator, config.evaluator_url, config.model)
-    asked = questions(config)  # a mistyped task before a model is loaded
+    asked = asked or questions(config)  # a mistyped task before a model is loaded
     judge = judge_of(config, asked)
     sample = sampler(config)
     propose: Proposer = Solve(sample)
@@ -176,10 +181,15 @@ def judge_of(config: ImproveConfig, asked: Sequence[Task]) -> Judge:
     return AnswerSelection(Ranker.load(Path(where).expanduser()))
 
 
-def build(config: ImproveConfig, memo: Memo | None = None, policy: HFPolicy | None = None) -> Loop:
-    """The loop of ``config``, ready to run; ``memo`` and ``policy`` as of :func:`parts`."""
+def build(
+    config: ImproveConfig,
+    memo: Memo | None = None,
+    policy: HFPolicy | None = None,
+    asked: Sequence[Task] | None = None,
+) -> Loop:
+    """The loop of ``config``, ready to run; all else as of :func:`parts`."""
     chosen = method(config.method, config.settings)  # a mistyped setting before a model is loaded
-    return chosen.loop(parts(config, memo, policy))
+    return chosen.loop(parts(config, memo, policy, asked))
 
 
 def helper(config: ImproveConfig, team: Team) -> None:

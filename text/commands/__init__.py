@@ -20,6 +20,11 @@ domain = Domain(
             "--budget-tokens 2e6",
             "text.commands.compare:Compare",
         ),
+        "evaluate": Command(
+            "how well models and runs answer the test questions of a task, side by side",
+            "upspiral text evaluate --models smollm2 last --task arithmetic",
+            "text.commands.evaluate:Evaluate",
+        ),
         "gap": Command(
             "the generation-verification gap of a model, or of models on each other",
             "upspiral text gap --task arithmetic --model smollm2 --out gap",
