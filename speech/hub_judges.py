@@ -50,9 +50,10 @@ class WavLMSimilarity(SpeakerSimilarity):
     def _loaded(self) -> tuple[Any, Any]:
         from transformers import AutoFeatureExtractor, WavLMForXVector
 
-        from common.policies.weights import no_bars
+        from common.policies.weights import no_bars, reach
 
         try:
+            reach(self.model)
             with no_bars():
                 front = AutoFeatureExtractor.from_pretrained(self.model)
                 found = WavLMForXVector.from_pretrained(self.model)

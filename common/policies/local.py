@@ -20,7 +20,7 @@ from common.policies.likelihood import LogProbs, teacher_forced
 from common.policies.sampling import Sampled, Steer, sample
 from common.policies.state import State
 from common.policies.stops import Stops, before
-from common.policies.weights import no_bars, rounded, saved_condition, smollm2
+from common.policies.weights import no_bars, reach, rounded, saved_condition, smollm2
 from common.records import Candidate, Task
 from common.stages import Progress
 
@@ -77,6 +77,7 @@ class HFPolicy(State):
 
         source = smollm2() if str(name_or_path) == "smollm2" else name_or_path
         try:
+            reach(source)
             with no_bars():
                 model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
                 tokenizer = AutoTokenizer.from_pretrained(source)

@@ -24,6 +24,8 @@ from common.home import cache
 
 LABEL_FILE = "policy.json"
 MOMENTS_FILE = "moments.pt"
+HUB_SECONDS = 10.0
+"""How long a hub may take to say whether it has a model."""
 
 
 class Snapshot(NamedTuple):
@@ -47,6 +49,31 @@ def no_bars() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+def reach(name: str | Path) -> None:
+    """Ask the model hub once whether ``name`` is there: a loader that gets no answer tries for the
+    better part of a minute. A folder, and what the hub's cache holds, need no hub.
+
+    Raises:
+        OSError: there is no such model, or no hub that answers.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    if Path(name).exists():
+        return
+    try:
+        if not isinstance(try_to_load_from_cache(str(name), "config.json"), str):
+            HfApi().model_info(str(name), timeout=HUB_SECONDS)
+    except HFValidationError as error:
+        raise OSError("there is no such folder, and no hub name looks like it") from error
+    except RepositoryNotFoundError as error:
+        raise OSError("there is no such folder, and no such model on the hub") from error
+    except HfHubHTTPError:
+        pass  # a hub that answers; what it minds, the loader is told
+    except Exception as error:  # of whatever the hub's client connects by
+        raise OSError(f"there is no such folder, and no hub answers: {error}") from error
 
 
 def digest(state: Mapping[str, Tensor], label: str = "") -> str:

@@ -148,7 +148,10 @@ def _from_hub(repository: str) -> Codec:
         return PretrainedCodec.from_hub()
     from transformers import AutoConfig
 
+    from common.policies.weights import reach
+
     try:
+        reach(repository)
         kind = AutoConfig.from_pretrained(repository).model_type
     except (OSError, ValueError) as error:
         remedy = "check the name, go online once, or download it elsewhere and give its folder"

@@ -128,10 +128,11 @@ class TransformersCodec(nn.Module):
         """
         import transformers
 
-        from common.policies.weights import no_bars
+        from common.policies.weights import no_bars, reach
 
         network_class = getattr(transformers, cls.CLASSES[kind])
         try:
+            reach(name_or_folder)
             with no_bars():
                 network, about = network_class.from_pretrained(
                     str(name_or_folder), output_loading_info=True

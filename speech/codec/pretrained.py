@@ -70,9 +70,10 @@ class PretrainedCodec(nn.Module):
         """Load a transformers checkpoint by hub name or from a folder."""
         from transformers import EncodecModel
 
-        from common.policies.weights import no_bars
+        from common.policies.weights import no_bars, reach
 
         try:
+            reach(name_or_folder)
             with no_bars():
                 network = EncodecModel.from_pretrained(str(name_or_folder))
         except (OSError, ValueError) as error:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from common import registry
 from common.errors import UserError
 from common.learners.data import quiet
-from common.policies.weights import no_bars
+from common.policies.weights import no_bars, reach
 
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"num_hidden_layers": 2, "hidden_size": 128, "num_attention_heads": 2,
@@ -47,8 +47,11 @@ def load_tokenizer(name: str) -> Any:
     """
     from transformers import AutoTokenizer
 
+    where = source(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source(name))
+        if where is not None:
+            reach(where)
+        tokenizer = AutoTokenizer.from_pretrained(where)
     except Exception as error:  # OSError, ValueError, or what the hub's client raises
         raise cannot(name, error) from error
     if not tokenizer.is_fast:
