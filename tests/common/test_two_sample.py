@@ -76,6 +76,26 @@ def test_a_shift_is_seen_by_both_statistics_and_noise_by_neither() -> None:
     assert told == classifier(x, far, 0, permutations=99)
 
 
+def test_labels_that_are_fitted_together_are_fitted_as_alone() -> None:
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.model_selection import GroupKFold, permutation_test_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(21, 30))
+    y = 0.5 * x + rng.normal(0.4, 1, size=x.shape)
+    value, null, p = permutation_test_score(
+        make_pipeline(StandardScaler(), RidgeClassifier(alpha=10.0)), np.concatenate([x, y]),
+        np.repeat([0, 1], 21), groups=np.tile(np.arange(21), 2), cv=GroupKFold(5),
+        n_permutations=99, random_state=0,
+    )  # fmt: skip
+    ours = classifier(x, y, 0, permutations=999)
+    assert ours.value == pytest.approx(value)
+    assert ours.floor == pytest.approx(null.mean(), abs=4 * null.std() / math.sqrt(99))
+    assert abs(ours.p - p) < 4 * math.sqrt(p * (1 - p) / 99) + 0.01
+
+
 def test_divergence_by_hand() -> None:
     # One side says a only, the other b only: 1 bit; a swap of one pair makes both sides alike.
     apart = ngram_divergence(["aa", "aa"], ["bb", "bb"], 1, 0)
