@@ -63,7 +63,9 @@ def test_a_run_and_its_model_come_to_what_the_run_measured(
     assert gain["mean"] == pytest.approx(
         measured["final"]["accuracy"].value - measured["starter"]["accuracy"].value
     )
-    assert json.loads((out / "evaluation.json").read_text())["models"] == told["models"]
+    saved = json.loads((out / "evaluation.json").read_text())
+    assert saved["models"] == told["models"]
+    assert saved["values"]["last"]["accuracy"] == measured["final"]["accuracy"].items
     assert "| accuracy | last | 8 |" in (out / "evaluation.md").read_text()
     ET.fromstring((out / "evaluation.svg").read_text())
     # Asked again nothing is sampled anew; a model of the same weights is asked in the same way.

@@ -42,7 +42,8 @@ class Evaluate:
     samples: int = 4
     """Answers to each: their mean is its value, pass@k has this k."""
     out: Path = Path("evaluation")
-    """The folder for evaluation.md, evaluation.json and evaluation.svg."""
+    """The folder for evaluation.md, evaluation.svg, and evaluation.json, which also has the value
+    of each question."""
     seed: int = 0
     """Draws the answers; the questions stay the same."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -69,7 +70,9 @@ class Evaluate:
         whole = {"task": first.task, "questions": len(found), "samples": self.samples,
                  "seed": self.seed, "models": told}  # fmt: skip
         (folder / "evaluation.md").write_text(lines(HEADINGS, rows), encoding="utf-8")
-        (folder / "evaluation.json").write_text(json.dumps(plain(whole), indent=1))
+        values = {name: {m.name: m.items for m in own.values()} for name, own in metrics.items()}
+        text = json.dumps(plain({**whole, "values": values}), indent=1)
+        (folder / "evaluation.json").write_text(text, encoding="utf-8")
         out.table(HEADINGS, rows)
         files = "table"
         if all("accuracy" in measured for measured in metrics.values()):
