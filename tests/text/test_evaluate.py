@@ -133,6 +133,15 @@ def test_code_is_asked_for_as_the_arm_practised_it(
     assert all(("# 1." in prompt) == planned for prompt in seen)
 
 
+def test_a_mistyped_model_is_told_before_any_work(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, _, said = upspiral(monkeypatch, "evaluate", "--models", "smollm2", "lats",
+                             "--out", str(home / "e"))  # fmt: skip
+    assert code == 2 and "no model 'lats'" in said and "resume" not in said
+    assert not (home / "e").exists()
+
+
 def test_mistakes(home: Path) -> None:
     for changes, said in (
         ({"models": ()}, "no models"),

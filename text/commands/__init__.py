@@ -22,7 +22,8 @@ domain = Domain(
         ),
         "evaluate": Command(
             "how well models and runs answer the test questions of a task, side by side",
-            "upspiral text evaluate --models smollm2 last --task arithmetic",
+            "upspiral text evaluate --models smollm2 --task code-basics --samples 10 "
+            "--set max_new_tokens=96",
             "text.commands.evaluate:Evaluate",
         ),
         "gap": Command(

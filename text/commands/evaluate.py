@@ -59,6 +59,8 @@ class Evaluate:
         configs = self.configs()
         first = next(iter(configs.values()))
         found = prompted(tasks.load(first.task, 0, 0, 0, self.questions), first.shots, first.chat)
+        for name in configs:  # before an hour with the first of them
+            _exists(name)
         folder = made(self.out, "--out")
         out.resume = self._words()
         metrics = {
@@ -156,6 +158,25 @@ class Evaluate:
         for name in ("questions", "samples", "out", "seed"):
             words += [f"--{name}", str(getattr(self, name))]
         return shlex.join([*words, *(word for one in self.set for word in ("--set", one))])
+
+
+def _exists(name: str) -> None:
+    """Whether there is a model called ``name``, as far as that is known without loading it.
+
+    Raises:
+        UserError: there is none.
+    """
+    from common.policies.weights import reach
+    from text.setup import run_of
+
+    if name == "smollm2" or run_of(name):
+        return
+    try:
+        reach(name)
+    except OSError as error:
+        raise UserError(
+            f"no model {name!r} ({error})", "give smollm2, a run, a folder, or a hub name"
+        ) from error
 
 
 def compared(
