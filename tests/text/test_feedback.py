@@ -106,6 +106,14 @@ def test_it_learns_from_its_own_scores(place: Place) -> None:
     assert {"self_score_worst_1", "self_score_worst_5", "independent_worst_5"} <= told["test"][
         "final"].keys()  # fmt: skip
     assert "self-score" in said and "independent judge" in said
+    # Evaluated, it comes to what the run measured, quantiles as well.
+    words = ["--models", "sft", "dpo", "--questions", "12", "--samples", "2"]
+    code, again, whole = upspiral(
+        place.patch, "evaluate", *words, "--out", str(place.folder / "evaluation")
+    )
+    assert code == 0, whole
+    for name in ("independent", "independent_worst_5", "valid"):
+        assert again["models"]["dpo"][name]["mean"] == told["test"]["final"][name]
     page = Path(told["report"]).read_text()
     assert "The worst feedback by self_score" in page and "Welch p" in page
     code, found, _ = upspiral(place.patch, "feedback-worst", "dpo")

@@ -53,12 +53,11 @@ class Evaluate:
         from common.cli import plain
         from common.commands.outcome import made
         from common.comparison import lines
-        from text import tasks
-        from text.prompts import prompted
 
         configs = self.configs()
         first = next(iter(configs.values()))
-        found = prompted(tasks.load(first.task, 0, 0, 0, self.questions), first.shots, first.chat)
+        found = self._tasks(first)
+        asked = sum(task.split == "test" for task in found)
         for name in configs:  # before an hour with the first of them
             _exists(name)
         folder = made(self.out, "--out")
@@ -69,7 +68,7 @@ class Evaluate:
         }
         out.resume = None
         rows, told = compared(metrics)
-        whole = {"task": first.task, "questions": len(found), "samples": self.samples,
+        whole = {"task": first.task, "questions": asked, "samples": self.samples,
                  "seed": self.seed, "models": told}  # fmt: skip
         (folder / "evaluation.md").write_text(lines(HEADINGS, rows), encoding="utf-8")
         values = {name: {m.name: m.items for m in own.values()} for name, own in metrics.items()}
@@ -79,7 +78,7 @@ class Evaluate:
         files = "table"
         if all("accuracy" in measured for measured in metrics.values()):
             right = {name: measured["accuracy"] for name, measured in metrics.items()}
-            svg = figure(right, self.samples, f"{first.task}, {len(found)} questions")
+            svg = figure(right, self.samples, f"{first.task}, {asked} questions")
             (folder / "evaluation.svg").write_text(svg, encoding="utf-8")
             files = "table and figure"
         out.print(f"\n{files}: {self.out}")
@@ -118,6 +117,18 @@ class Evaluate:
             for name in names
         }
 
+    def _tasks(self, config: ImproveConfig) -> list[Task]:
+        """The test questions with their prompts, and the run's other questions beside them, which
+        some methods' judges learn from; of tasks that nobody practises on only the former."""
+        from text import tasks
+        from text.prompts import prompted
+
+        try:
+            found = tasks.load(config.task, 0, config.train, config.dev, self.questions)
+        except UserError:
+            found = tasks.load(config.task, 0, 0, 0, self.questions)
+        return prompted(found, config.shots, config.chat)
+
     def _measured(
         self, name: str, config: ImproveConfig, asked: Sequence[Task], folder: Path, out: Output
     ) -> dict[str, Metric]:
@@ -127,6 +138,7 @@ class Evaluate:
         from common.progress import silent
         from common.stages import Context
         from common.tracking import Nothing
+        from text.improve import Accuracy
         from text.setup import BATCH, build, load_policy, stored
 
         out.note(name)
@@ -137,18 +149,22 @@ class Evaluate:
         memo = Memo(folder / "work")
         stages = loop.measure if isinstance(loop.measure, Sequence) else [loop.measure]
         measures = [memo.measure(stage, i, way) for i, stage in enumerate(stages)]
-        ctx = Context(self.seed, 0, Files(folder / "artifacts"), Nothing(), silent, folder)
         tests = [task for task in loop.tasks if task.split == "test"]
-        step = max(1, BATCH // self.samples)
+        # Figures of a batch add up where they are means over questions; others may be quantiles.
+        means = all(isinstance(stage, Accuracy) for stage in stages)
+        step = max(1, BATCH // self.samples) if means else len(tests)
         progress = out.progress()
+        inner = silent if means else progress
+        ctx = Context(self.seed, 0, Files(folder / "artifacts"), Nothing(), inner, folder)
         found: dict[str, Metric] = {}
         for start in range(0, len(tests), step):
             progress(start, len(tests), "questions")
             some = tests[start : start + step]
             for metric in (m for measure in measures for m in measure.measure(policy, some, ctx)):
-                before = found[metric.name].items if metric.name in found else {}
-                items = {**before, **metric.items}
-                found[metric.name] = metric.of(metric.name, items, metric.better)
+                if metric.name in found:
+                    items = {**found[metric.name].items, **metric.items}
+                    metric = metric.of(metric.name, items, metric.better)
+                found[metric.name] = metric
         progress(len(tests), len(tests), "questions")
         return found
 
@@ -182,14 +198,14 @@ def _exists(name: str) -> None:
 def compared(
     measured: Mapping[str, Mapping[str, Metric]],
 ) -> tuple[list[tuple[object, ...]], dict[str, dict[str, Any]]]:
-    """Rows under :data:`HEADINGS` of the metrics that have a direction and that all models were
-    measured by; and every figure under its name, by model."""
+    """Rows under :data:`HEADINGS` of the metrics that have a direction; and every figure under its
+    name, by model."""
     from common.gate import paired_interval
 
     control, *_ = measured.values()
     rows: list[tuple[object, ...]] = []
     told: dict[str, dict[str, Any]] = {name: {} for name in measured}
-    for metric, before in control.items():
+    for metric in dict.fromkeys(m for own in measured.values() for m in own):
         for name, own in measured.items():
             if metric not in own:
                 continue
@@ -197,7 +213,8 @@ def compared(
             fact: dict[str, Any] = {"mean": m.value, "se": m.se, "n": m.n}
             told[name][metric] = fact
             shown = "-"
-            if own is not control:
+            before = control.get(metric, m)
+            if before is not m and m.items and m.items.keys() == before.items.keys():
                 change = paired_interval(before.items, m.items)
                 fact["against_first"] = change._asdict()
                 shown = f"{change.mean:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
