@@ -70,11 +70,14 @@ def server() -> Iterator[Server]:
 
 
 def test_a_run_killed_at_any_moment_ends_as_if_undisturbed(tmp_path: Path, server: Server) -> None:
-    pid = server.start(tmp_path / "calm")
-    began = time.monotonic()
-    units, code = server.end(pid)
-    pace = (time.monotonic() - began) / units
-    assert code == 0
+    paces = []
+    for home in (tmp_path / "calm", tmp_path / "calm-2", tmp_path / "calm-3"):
+        pid = server.start(home)
+        began = time.monotonic()
+        units, code = server.end(pid)
+        paces.append((time.monotonic() - began) / units)
+        assert code == 0
+    pace = min(paces)  # of one run that something held up, signals would come after the end
     calm = toy.everything(tmp_path / "calm")
     assert {r["kept"] for r in calm["0"]} == {True, False}, "the toy should exercise roll-back"
     rng = random.Random(20)
@@ -83,12 +86,12 @@ def test_a_run_killed_at_any_moment_ends_as_if_undisturbed(tmp_path: Path, serve
         home = tmp_path / f"killed-{number}"
         # Spread over the run, and within a unit over commit, artifacts and the next one's work.
         after, delay = number * units // KILLS, rng.random() * 1.5 * pace
-        code = server.end(server.start(home), after, delay)[1]
+        seen, code = server.end(server.start(home), after, delay)
         killed += code == -signal.SIGKILL
+        assert seen < units or number == KILLS - 1
         assert server.end(server.start(home))[1] == 0
         assert toy.everything(home) == calm, f"killed {delay} s after unit {after}"
-    # The last may reach their end before the signal does, the more so beside other work.
-    assert killed >= 0.8 * KILLS
+    assert killed >= KILLS - 1  # the last may have reached its end before the signal did
 
 
 def test_a_run_killed_again_and_again_ends_as_if_undisturbed(
