@@ -61,7 +61,7 @@ def reach(name: str | Path) -> None:
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
-    if Path(name).exists():
+    if str(name) and Path(name).exists():  # of no name, the path is the current folder
         return
     try:
         if not isinstance(try_to_load_from_cache(str(name), "config.json"), str):

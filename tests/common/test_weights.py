@@ -77,3 +77,5 @@ def test_no_hub_and_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
         reach("me/there")
     with pytest.raises(OSError, match="no hub name looks like it"):
         reach("runs/of/mine")
+    with pytest.raises(OSError, match="no hub name looks like it"):
+        reach("")
